@@ -1,0 +1,71 @@
+"""Composition of operators: first the one named first, A = A_n ... A_2 A_1."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxdiff.operators.isometry import isometry_constant
+from jaxdiff.operators.linear import LinearOperator, describe, make
+
+
+class Part(NamedTuple):
+    """What the composition keeps of one operator: all of it hashable."""
+
+    label: str
+    forward: Callable[..., jax.Array]
+    args: tuple[tuple[str, Any], ...]
+    in_shape: tuple[int, ...]
+    draw_params: Callable[..., Any] | None
+
+    def __repr__(self) -> str:
+        return self.label
+
+
+def compose(operators: Sequence[LinearOperator]) -> LinearOperator:
+    """A x = A_n(... A_2(A_1 x)); c is found by probing (`isometry_constant`) and is None where A A^T is not c Pi.
+
+    The product of the parts' c is right for avg_pool after grayscale and wrong for avg_pool after a mask that cuts through its
+    blocks, hence the probe. Parts with random parameters are drawn with independent keys.
+
+    Args:
+        operators: in the order in which they are applied, each fitting the one before.
+
+    Raises:
+        ValueError: there are none, or the shapes do not fit.
+    """
+    if not operators:
+        raise ValueError("compose: needs at least one operator")
+    for first, second in zip(operators[:-1], operators[1:], strict=True):
+        if first.out_shape != second.in_shape:
+            raise ValueError(
+                f"compose: {describe(first)} gives the shape {first.out_shape}, {describe(second)} takes {second.in_shape}"
+            )
+    parts = tuple(Part(describe(op), op.forward, op.args, op.in_shape, op.draw_params) for op in operators)
+    random = any(part.draw_params is not None for part in parts)
+    op = make(
+        "compose",
+        operators[0].in_shape,
+        _forward,
+        {"operators": parts},
+        draw_params=_draw if random else None,
+    )
+    constants = [part.c for part in operators]
+    product = None if None in constants else math.prod(constants)
+    return op.replace(c=isometry_constant(op, jax.random.key(0), expected=product))
+
+
+def _forward(params, x: jax.Array, operators: tuple[Part, ...]) -> jax.Array:
+    for number, part in enumerate(operators):
+        x = part.forward(params.get(str(number), {}), x, **dict(part.args))
+    return x
+
+
+def _draw(key, in_shape, operators):
+    keys = jax.random.split(key, len(operators))
+    return {
+        str(number): part.draw_params(keys[number], in_shape=part.in_shape, **dict(part.args))
+        for number, part in enumerate(operators)
+        if part.draw_params is not None
+    }
