@@ -1,0 +1,1 @@
+"""Noise and its schedules, preconditioning, changes of variable, exact denoisers."""

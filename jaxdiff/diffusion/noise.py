@@ -1,0 +1,64 @@
+"""Noise levels of the variance-exploding process: X_sigma = X + sigma Z, Z ~ N(0, I).
+
+How they are drawn in training, weighted in the loss, and spaced in sampling (Karras et al. 2022, EDM).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def expand(sigma: jax.Array, x: jax.Array) -> jax.Array:
+    """Reshape one number per example, (B,), to (B, 1, 1, ...) so that it broadcasts against `x` (B, ...).
+
+    Raises:
+        ValueError: if `sigma` is not of shape (B,).
+    """
+    if sigma.shape != x.shape[:1]:
+        raise ValueError(
+            f"sigma has shape {tuple(sigma.shape)}, but x of shape {tuple(x.shape)} needs one sigma per "
+            f"example: {tuple(x.shape[:1])}"
+        )
+    return sigma.reshape(sigma.shape + (1,) * (x.ndim - 1))
+
+
+class NoiseDistribution(NamedTuple):
+    """Log-normal training noise: ln sigma ~ N(P_mean, P_std^2) (EDM, Table 1)."""
+
+    P_mean: float = -1.2
+    P_std: float = 1.2
+
+    def sample_sigma(self, key: jax.Array, n: int) -> jax.Array:
+        """Draw `n` noise levels, (n,) float32."""
+        return jnp.exp(self.P_mean + self.P_std * jax.random.normal(key, (n,), jnp.float32))
+
+
+def edm_weight(sigma: jax.Array, sigma_data: float) -> jax.Array:
+    """Loss weight (sigma^2 + sigma_data^2) / (sigma sigma_data)^2 = 1 / c_out^2 (EDM, Table 1)."""
+    return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
+
+
+def karras_schedule(
+    num_steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
+) -> jax.Array:
+    """Sampling grid sigma_i = (smax^(1/rho) + i/(n-1) (smin^(1/rho) - smax^(1/rho)))^rho, then 0.
+
+    Returns:
+        (num_steps + 1,) float32, strictly decreasing from `sigma_max` through `sigma_min` to 0.
+        Source: EDM, eq. 5.
+
+    Raises:
+        ValueError: if `num_steps` < 2, `rho` <= 0 or not 0 < sigma_min < sigma_max.
+    """
+    if num_steps < 2:
+        raise ValueError(f"karras_schedule needs num_steps >= 2, got {num_steps}")
+    if not 0 < sigma_min < sigma_max:
+        raise ValueError(f"karras_schedule needs 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
+    if rho <= 0:
+        raise ValueError(f"karras_schedule needs rho > 0, got {rho}")
+    ramp = np.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), num_steps)  # float64, on the host
+    return jnp.asarray(np.append(ramp**rho, 0.0), jnp.float32)

@@ -1,0 +1,1 @@
+"""Integrators of the reverse process: functions of a denoiser."""
