@@ -1,0 +1,65 @@
+"""Stacking and the gate: one mechanism, convex weights over candidate denoisers in every noise band.
+
+With candidates D_1..D_K and errors e_k = D_k - x0 on clean *tuning* images, band s has the Gram matrix
+G_s[k, l] = E<e_k, e_l>, and the weights are
+
+    w_s = argmin_w  w^T G_s w    subject to  w >= 0, sum w = 1.                                              (1)
+
+On the images they are fitted on they are never worse than the best candidate, and on others only by the tuning
+noise; so they must be fitted on images that trained nothing. For the two candidates z and z + rho, (1) is the gate
+
+    g(sigma) = E<x0 - z, rho> / E|rho|^2, clipped to [0, 1].                                                 (2)
+"""
+
+import jax
+import numpy as np
+from scipy.optimize import nnls
+
+from jaxdiff.composition.bands import BandTable, smooth_over_bands
+from jaxdiff.diffusion.noise import expand
+
+
+def simplex_least_squares(gram: np.ndarray) -> np.ndarray:
+    """argmin w^T G w over the simplex, (K,), for one positive semi-definite Gram matrix (K, K).
+
+    Non-negative least squares gives the direction: min_{v >= 0} v^T G v - 2 * 1^T v has v* = w* / (w*^T G w*), so scaling v* to sum to one gives w*.
+    """
+    gram = np.asarray(gram, np.float64)
+    count = len(gram)
+    scale = np.trace(gram) / count
+    if scale <= 0:
+        return np.full(count, 1.0 / count)
+    # The ridge only decides between candidates that are equal to rounding.
+    factor = np.linalg.cholesky(gram / scale + 1e-9 * np.eye(count)).T
+    direction, _ = nnls(factor, np.linalg.solve(factor.T, np.ones(count)))
+    return direction / direction.sum()
+
+
+def fit_stacking(gram: np.ndarray, sigmas: np.ndarray, smooth: float = 1.0) -> BandTable:
+    """Stacking weights (equation 1) for every band.
+
+    Args:
+      gram: error Gram matrices of the candidates on tuning images, (S, K, K).
+      sigmas: the bands' noise levels, (S,).
+      smooth: kernel width in bands; bands are put on one scale (their mean diagonal) before they are averaged.
+
+    Returns:
+      A table of weights (S, K): non-negative, each row sums to one.
+    """
+    gram = np.asarray(gram, np.float64)
+    scale = np.trace(gram, axis1=1, axis2=2)[:, None, None]
+    pooled = smooth_over_bands(gram / np.maximum(scale, 1e-300), smooth)
+    weights = np.stack([simplex_least_squares(g) for g in pooled])
+    return BandTable(np.asarray(sigmas, np.float32), weights.astype(np.float32))
+
+
+def fit_gate(gram: np.ndarray, sigmas: np.ndarray, smooth: float = 1.0) -> BandTable:
+    """The gate (equation 2) from the Gram matrices (S, 2, 2) of the errors of (z, z + rho); values (S, 1)."""
+    stacked = fit_stacking(np.asarray(gram)[:, :2, :2], sigmas, smooth)
+    return BandTable(stacked.sigmas, stacked.values[:, 1:])
+
+
+def stack(candidates: jax.Array, weights: BandTable, sigma: jax.Array) -> jax.Array:
+    """sum_k w_k(sigma) D_k: candidates (K, B, ...) at noise levels sigma (B,) to one denoised (B, ...)."""
+    at = weights(sigma)
+    return sum(expand(at[:, k], candidate) * candidate for k, candidate in enumerate(candidates))

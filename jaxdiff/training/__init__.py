@@ -1,0 +1,1 @@
+"""One loop for all stages: state, step, loop, checkpoints, sharding, metrics."""

@@ -1,0 +1,237 @@
+"""The one training loop: restore, dispatch, log one dispatch late, tune, save, stop on request."""
+
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+
+from jaxdiff.training.checkpoint import StageCheckpoints
+from jaxdiff.training.metrics import MetricsWriter
+from jaxdiff.training.progress import StageProgress
+from jaxdiff.training.sharding import batch_sharding, check_batch, global_batch, make_mesh, state_sharding
+from jaxdiff.training.state import OptimizerSettings, TrainState, init_state, make_optimizer
+from jaxdiff.training.step import make_train_step
+
+log = logging.getLogger("jaxdiff")
+
+
+class Interrupted(Exception):
+    """The run was asked to stop (SIGINT, SIGTERM); the state is saved."""
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss of a step is NaN or infinite; nothing after the last good checkpoint was saved."""
+
+
+class TrainSettings(NamedTuple):
+    """Plain numbers of one stage; see configs/default.py for their meaning."""
+
+    steps: int
+    batch: int
+    optimizer: OptimizerSettings
+    steps_per_dispatch: int = 10
+    ema_halflife: float = 50_000.0
+    ema_rampup: float = 0.05
+    checkpoint_every: int = 500
+    tune_every: int = 100
+    sharding: str = "replicated"
+
+
+class Stage(NamedTuple):
+    """One method on one selection of the data with one budget.
+
+    Attributes:
+      name: such as 'view/low_res'.
+      factory: frozen -> Method.
+      frozen: parameters of earlier stages, a pytree.
+      batches: start_step, steps_per_dispatch -> iterator of batches (NumPy, leading axes (K, B)); may have `close`.
+      example: one small batch (B >= 1), for the shapes.
+      settings: the budget.
+      tune: (frozen, params) -> score on tuning images, the higher the better; None for no early stopping.
+    """
+
+    name: str
+    factory: Callable[[Any], Any]
+    frozen: Any
+    batches: Callable[[int, int], Iterator[Any]]
+    example: Any
+    settings: TrainSettings
+    tune: Callable[[Any, Any], jax.Array] | None = None
+
+
+class StopRequest:
+    """Set by SIGINT or SIGTERM; looked at between dispatches. A second signal ends the process at once."""
+
+    def __init__(self):
+        self.signal: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+    @contextmanager
+    def listening(self) -> Iterator["StopRequest"]:
+        """Handle the signals inside the block (in the main thread only: Python allows it nowhere else)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+
+        def handler(number, frame):
+            if self.signal is not None:
+                raise KeyboardInterrupt
+            self.signal = number
+
+        previous = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, old in previous.items():
+                signal.signal(number, old)
+
+
+def dispatch_length(settings: TrainSettings, tuned: bool) -> int:
+    """Steps per dispatch: the largest number up to the asked one that divides steps, saving and tuning intervals."""
+    common = math.gcd(settings.steps, settings.checkpoint_every)
+    if tuned:
+        common = math.gcd(common, settings.tune_every)
+    asked = min(max(settings.steps_per_dispatch, 1), common)
+    return max(k for k in range(1, asked + 1) if common % k == 0)
+
+
+def _abstract(state, shardings):
+    def leaf(value, sharding):
+        return jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=sharding)
+
+    return jax.tree.map(leaf, state, shardings)
+
+
+def train_stage(
+    stage: Stage,
+    key: jax.Array,
+    directory: Path,
+    console: Console | None = None,
+    stop: StopRequest | None = None,
+) -> TrainState:
+    """Train one stage to the end of its budget, from its newest checkpoint where there is one.
+
+    Args:
+      stage: what to train.
+      key: the stage's key; the step's key is folded in, nothing is threaded through the loop.
+      directory: for checkpoints and metrics.
+      console: where the progress goes.
+      stop: looked at between dispatches.
+
+    Returns:
+      The final state; `state.best` is what later stages use (the last moving average where nothing is tuned).
+
+    Raises:
+      Interrupted: stopped on request, after saving.
+      NonFiniteLoss: names the stage and the step.
+      ValueError: the batch cannot be split over the devices.
+    """
+    settings, mesh = stage.settings, make_mesh()
+    check_batch(settings.batch, mesh, f"stage {stage.name}")
+    stop = StopRequest() if stop is None else stop
+    length = dispatch_length(settings, stage.tune is not None)
+    optimizer = make_optimizer(settings.optimizer)
+    method = stage.factory(stage.frozen)
+
+    def fresh(key):
+        return init_state(method.init(key, stage.example), optimizer)
+
+    init_key, step_key = jax.random.split(key)
+    shapes = jax.eval_shape(fresh, init_key)
+    shardings = state_sharding(mesh, shapes, settings.sharding)
+    with StageCheckpoints(directory / "checkpoints") as checkpoints:
+        state = checkpoints.restore(_abstract(shapes, shardings))
+        if state is None:
+            state = jax.jit(fresh, out_shardings=shardings)(init_key)
+        if int(state.step) >= settings.steps:
+            return state
+        step = make_train_step(
+            stage.factory,
+            optimizer,
+            mesh,
+            shapes,
+            settings.batch,
+            settings.ema_halflife,
+            settings.ema_rampup,
+            settings.sharding,
+        )
+        with stop.listening():
+            return _run(stage, state, step, step_key, mesh, length, checkpoints, directory, console, stop)
+
+
+def _run(stage, state, step, key, mesh, length, checkpoints, directory, console, stop):
+    settings, start = stage.settings, int(state.step)
+    writer = MetricsWriter(directory, start)
+    batches = stage.batches(start, length)
+    sharding = batch_sharding(mesh, 1)
+    tune = None if stage.tune is None else jax.jit(stage.tune)
+    pending, began = None, time.monotonic()
+    progress = StageProgress(
+        stage.name, settings.steps, start, per_step=settings.batch, unit="images", console=console
+    )
+    try:
+        with progress as bar:
+            for at in range(start, settings.steps, length):
+                state, metrics = step(state, global_batch(next(batches), sharding), stage.frozen, key)
+                # Read the numbers of the dispatch before this one: the device never waits for the host.
+                if pending is not None:
+                    began = _log(stage.name, writer, bar, pending, began)
+                pending, done = (at + length, length, metrics), at + length
+                if tune is not None and (done % settings.tune_every == 0 or done == settings.steps):
+                    state = _keep_best(state, tune(stage.frozen, state.ema), writer, done)
+                last = done == settings.steps
+                if last or stop or done % settings.checkpoint_every == 0:
+                    began = _log(stage.name, writer, bar, pending, began)  # raises before a bad state is saved
+                    pending = None
+                    if last and tune is None:
+                        state = state.replace(best=jax.tree.map(jnp.copy, state.ema), best_step=state.step)
+                    checkpoints.save(done, state)
+                if stop and not last:
+                    checkpoints.wait()
+                    name = signal.Signals(stop.signal).name
+                    raise Interrupted(f"{name}: stage {stage.name} saved at step {done} of {settings.steps}")
+    finally:
+        writer.close()
+        if hasattr(batches, "close"):
+            batches.close()
+    return state
+
+
+def _log(name, writer, bar, pending, began):
+    """Write the metrics of one dispatch (means over its steps); returns the time now."""
+    done, length, metrics = pending
+    values = {key: np.asarray(value, np.float64) for key, value in jax.device_get(metrics).items()}
+    bad = np.flatnonzero(~np.isfinite(values["loss"]))
+    if bad.size:
+        raise NonFiniteLoss(
+            f"stage {name}, step {done - length + int(bad[0]) + 1}: the loss is {values['loss'][bad[0]]}. Nothing after the "
+            "last checkpoint was kept; try a lower train.lr, train.clip > 0 or train.dtype = 'float32'"
+        )
+    now = time.monotonic()
+    means = {key: float(value.mean()) for key, value in values.items()}
+    writer.write(done, {**means, "seconds": now - began})
+    bar.update(done, f"loss {means['loss']:.4f}")
+    return now
+
+
+def _keep_best(state, score, writer, done):
+    """Copy the moving average to `best` where it has the highest score on the tuning images so far."""
+    score = jnp.asarray(score, jnp.float32)
+    better = bool(score > state.best_score)
+    writer.write(done, {"tuning_score": float(score)})
+    if not better:
+        return state
+    best = jax.tree.map(jnp.copy, state.ema)
+    return state.replace(best=best, best_score=score, best_step=jnp.copy(state.step))

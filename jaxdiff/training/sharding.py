@@ -1,0 +1,56 @@
+"""Where arrays live: one mesh axis `data`; batches split on it, state replicated or fully sharded (FSDP)."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+STATE_RULES = ("replicated", "fsdp")
+
+
+def make_mesh(devices: list | None = None) -> Mesh:
+    """A mesh of all devices (of all processes) with the single axis `data`."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def batch_sharding(mesh: Mesh, batch_axis: int = 0) -> NamedSharding:
+    """Splits axis `batch_axis` over the devices."""
+    return NamedSharding(mesh, PartitionSpec(*([None] * batch_axis), "data"))
+
+
+def state_sharding(mesh: Mesh, tree: Any, rule: str = "replicated", min_size: int = 2**16) -> Any:
+    """A sharding for every leaf of `tree` (arrays or ShapeDtypeStructs).
+
+    'fsdp' splits the longest axis that the number of devices divides, of leaves with at least `min_size` elements.
+
+    Raises:
+      ValueError: an unknown rule.
+    """
+    if rule not in STATE_RULES:
+        raise ValueError(f"sharding: unknown rule '{rule}'; known: {', '.join(STATE_RULES)}")
+    count = mesh.size
+
+    def choose(leaf):
+        axes = [i for i, length in enumerate(leaf.shape) if length % count == 0]
+        if rule == "replicated" or count == 1 or not axes or np.prod(leaf.shape) < min_size:
+            return NamedSharding(mesh, PartitionSpec())
+        longest = max(axes, key=lambda i: leaf.shape[i])
+        return NamedSharding(mesh, PartitionSpec(*([None] * longest), "data"))
+
+    return jax.tree.map(choose, tree)
+
+
+def check_batch(batch_size: int, mesh: Mesh, where: str) -> None:
+    """Raises ValueError, with the nearest valid size, where the devices do not divide the batch."""
+    if batch_size % mesh.size:
+        nearest = max(1, round(batch_size / mesh.size)) * mesh.size
+        raise ValueError(
+            f"{where}: batch {batch_size} cannot be split over {mesh.size} devices; nearest valid: {nearest}"
+        )
+
+
+def global_batch(local: Any, sharding: NamedSharding) -> Any:
+    """This process's part of a batch (NumPy leaves) as global device arrays."""
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, leaf), local)

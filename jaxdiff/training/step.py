@@ -1,0 +1,71 @@
+"""The train step: loss, gradient, optimiser, moving average; several steps in one dispatch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from jaxdiff.training.sharding import batch_sharding, state_sharding
+from jaxdiff.training.state import TrainState
+
+
+def ema_decay(step: jax.Array, batch_size: int, halflife: float, rampup: float) -> jax.Array:
+    """Decay per step of a moving average with its half-life in images (Karras et al. 2022, appendix F).
+
+    beta = 0.5^(batch / min(halflife, rampup * images seen)); rampup 0 switches the ramp off, halflife 0 the average.
+    """
+    seen = (step + 1).astype(jnp.float32) * batch_size
+    span = jnp.minimum(halflife, seen * rampup) if rampup > 0 else jnp.float32(halflife)
+    return jnp.exp2(-batch_size / jnp.maximum(span, 1e-8))
+
+
+def make_train_step(
+    factory: Callable[[Any], Any],
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    abstract_state: TrainState,
+    batch_size: int,
+    ema_halflife: float,
+    ema_rampup: float,
+    rule: str = "replicated",
+) -> Callable[[TrainState, Any, Any, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
+    """A jitted `dispatch(state, batches, frozen, key) -> (state, metrics)`.
+
+    `batches` has leading axes (K, B): K steps run in one `lax.scan`. The key of a step is fold_in(key, state.step), so
+    the result does not depend on K. `state` is donated. `frozen` (earlier stages' parameters) goes in as an argument and not as a
+    constant: it is neither compiled into the program nor traced again when it changes.
+
+    Args:
+      factory: frozen -> Method.
+      optimizer: an optax transformation.
+      mesh: devices; batches are split on its axis `data`.
+      abstract_state: shapes of the state.
+      batch_size: global batch.
+      ema_halflife, ema_rampup: see `ema_decay`.
+      rule: 'replicated' or 'fsdp'.
+    """
+
+    def one_step(state, batch, frozen, key):
+        method = factory(frozen)
+        gradient = jax.value_and_grad(method.loss, has_aux=True)
+        (loss, metrics), grads = gradient(state.params, batch, jax.random.fold_in(key, state.step))
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        beta = ema_decay(state.step, batch_size, ema_halflife, ema_rampup)
+        ema = jax.tree.map(lambda e, p: e + (1 - beta) * (p - e), state.ema, params)
+        state = state.replace(step=state.step + 1, params=params, ema=ema, opt_state=opt_state)
+        return state, {"loss": loss, "grad_norm": optax.tree.norm(grads), **metrics}
+
+    def dispatch(state, batches, frozen, key):
+        return jax.lax.scan(lambda s, b: one_step(s, b, frozen, key), state, batches)
+
+    shardings = state_sharding(mesh, abstract_state, rule)
+    return jax.jit(
+        dispatch,
+        in_shardings=(shardings, batch_sharding(mesh, 1), None, None),
+        out_shardings=(shardings, None),
+        donate_argnums=(0,),
+    )
