@@ -198,8 +198,8 @@ def _fit_ledoit_wolf(flat, rank):
 
 
 def _fit_ppca(flat, rank):
-    # The maximum-likelihood floor averages the discarded variance over all d - rank directions (scikit-learn's
-    # PCA over min(n, d) - rank of them, which inflates the trace when there are fewer examples than values).
+    # The maximum-likelihood floor averages the discarded variance over d - rank directions, scikit-learn's
+    # PCA over min(n, d) - rank of them, which inflates the trace when there are fewer examples than values.
     if rank is None:
         rank = max(1, min(64, len(flat) - 2, flat.shape[1] - 1))
     return _fit_empirical(flat, rank)

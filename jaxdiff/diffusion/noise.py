@@ -44,11 +44,12 @@ def edm_weight(sigma: jax.Array, sigma_data: float) -> jax.Array:
 
 def karras_schedule(
     num_steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
-) -> jax.Array:
+) -> np.ndarray:
     """Sampling grid sigma_i = (smax^(1/rho) + i/(n-1) (smin^(1/rho) - smax^(1/rho)))^rho, then 0.
 
     Returns:
-        (num_steps + 1,) float32, strictly decreasing from `sigma_max` through `sigma_min` to 0.
+        (num_steps + 1,) float32 on the host (a sampler's steps are known before it is compiled), strictly
+        decreasing from `sigma_max` through `sigma_min` to 0.
         Source: EDM, eq. 5.
 
     Raises:
@@ -61,4 +62,4 @@ def karras_schedule(
     if rho <= 0:
         raise ValueError(f"karras_schedule needs rho > 0, got {rho}")
     ramp = np.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), num_steps)  # float64, on the host
-    return jnp.asarray(np.append(ramp**rho, 0.0), jnp.float32)
+    return np.append(ramp**rho, 0.0).astype(np.float32)

@@ -32,7 +32,7 @@ def test_weight_makes_the_loss_of_an_untrained_network_one():
 
 
 def test_karras_grid_ends_and_spacing():
-    grid = np.asarray(karras_schedule(18, 0.002, 80.0, 7.0))
+    grid = karras_schedule(18, 0.002, 80.0, 7.0)
     assert grid.shape == (19,) and grid[-1] == 0 and np.all(np.diff(grid) < 0)
     np.testing.assert_allclose(grid[[0, -2]], [80.0, 0.002], rtol=1e-6)
     np.testing.assert_allclose(
