@@ -2,9 +2,9 @@
 
 One step from sigma_i to sigma_{i+1}:
 
-    t  = sigma_i (1 + gamma_i),       y = x + sqrt(t^2 - sigma_i^2) s_noise n       churn: noise added
-    d  = (y - D(y, t)) / t,           x = y + (sigma_{i+1} - t) d                   Euler
-    d' = (x - D(x, u)) / u,           x = y + (u - t) (d + d') / 2                  Heun, if u = sigma_{i+1} > 0
+    t  = sigma_i (1 + gamma_i),       y = x + sqrt(t^2 - sigma_i^2) s_noise n   churn: noise added
+    d  = (y - D(y, t)) / t,           x = y + (sigma_{i+1} - t) d               Euler
+    d' = (x - D(x, u)) / u,           x = y + (u - t) (d + d') / 2              Heun, if u = sigma_{i+1} > 0
 
 The steps are known before compilation: they are written down on the host as a list of evaluations of D
 (`_plan`), and one `lax.scan` runs over that list, so that the denoiser is compiled once, whatever the method.
