@@ -1,4 +1,4 @@
-"""Blur: the operators whose A A^T is not a multiple of a projector, so that no single noise level fits the view."""
+"""Blur: A A^T is not a multiple of a projector, so that no single noise level fits the view."""
 
 import math
 

@@ -31,12 +31,12 @@ def build(name: str, in_shape: tuple[int, ...], **args: Any) -> LinearOperator:
     """The operator `name` for examples of shape `in_shape` (without the batch axis).
 
     `build('avg_pool', (16, 16, 1), factor=2)`. The parts of 'compose' are operators or their specifications,
-    `operators=[{'name': 'grayscale'}, {'name': 'avg_pool', 'factor': 2}]`, in the order in which they are applied; a mapping in
-    place of the list is taken in the order of its keys.
+    `operators=[{'name': 'grayscale'}, {'name': 'avg_pool', 'factor': 2}]`, in the order in which they are
+    applied; a mapping in place of the list is taken in the order of its keys.
 
     Raises:
-        ValueError: the name or an argument is unknown (the nearest valid one is named), an argument is missing, or the
-            operator does not fit the shape.
+        ValueError: the name or an argument is unknown (the nearest valid one is named), an argument is
+            missing, or the operator does not fit the shape.
     """
     if name == "compose":
         _check_args(name, compose, args, given=())
@@ -58,9 +58,9 @@ def require_isometry(op: LinearOperator, where: str) -> float:
     """
     if op.c is None:
         raise ValueError(
-            f"{where}: {describe(op)} cannot be a view: A A^T is not c I for this operator, so white noise is not white in "
-            f"its view and the view's denoiser cannot be queried at one noise level. Operators that fit: "
-            f"{', '.join(sorted(ISOMETRIES))}, and those compositions of them that keep the property."
+            f"{where}: {describe(op)} cannot be a view: A A^T is not c I for this operator, so white noise "
+            f"is not white in its view and the view's denoiser cannot be queried at one noise level. "
+            f"Operators that fit: {', '.join(sorted(ISOMETRIES))}, and those compositions of them that keep the property."
         )
     return op.c
 

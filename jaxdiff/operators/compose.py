@@ -24,10 +24,11 @@ class Part(NamedTuple):
 
 
 def compose(operators: Sequence[LinearOperator]) -> LinearOperator:
-    """A x = A_n(... A_2(A_1 x)); c is found by probing (`isometry_constant`) and is None where A A^T is not c Pi.
+    """A x = A_n(... A_2(A_1 x)); c is None where A A^T is not c Pi, found by probing (`isometry_constant`).
 
-    The product of the parts' c is right for avg_pool after grayscale and wrong for avg_pool after a mask that cuts through its
-    blocks, hence the probe. Parts with random parameters are drawn with independent keys.
+    The product of the parts' c is right for avg_pool after grayscale and wrong for avg_pool after a mask
+    that cuts through its blocks, hence the probe. Parts with random parameters are drawn with independent
+    keys.
 
     Args:
         operators: in the order in which they are applied, each fitting the one before.
@@ -40,7 +41,8 @@ def compose(operators: Sequence[LinearOperator]) -> LinearOperator:
     for first, second in zip(operators[:-1], operators[1:], strict=True):
         if first.out_shape != second.in_shape:
             raise ValueError(
-                f"compose: {describe(first)} gives the shape {first.out_shape}, {describe(second)} takes {second.in_shape}"
+                f"compose: {describe(first)} gives the shape {first.out_shape}, "
+                f"{describe(second)} takes {second.in_shape}"
             )
     parts = tuple(Part(describe(op), op.forward, op.args, op.in_shape, op.draw_params) for op in operators)
     random = any(part.draw_params is not None for part in parts)

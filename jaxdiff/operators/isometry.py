@@ -1,7 +1,7 @@
 """Whether A A^T = c Pi, found by probing: the condition under which a view's denoiser has one noise level.
 
-A A^T = c Pi, with Pi the projector on range(A), says the same as A A^T A = c A; the second form needs no projector, and a
-vector drawn at random shows the difference wherever there is one.
+A A^T = c Pi, with Pi the projector on range(A), says the same as A A^T A = c A; the second form needs no
+projector, and a vector drawn at random shows the difference wherever there is one.
 """
 
 import jax
@@ -14,7 +14,7 @@ TOLERANCE = 1e-4
 
 
 def isometry_constant(op: LinearOperator, key: jax.Array, expected: float | None = None) -> float | None:
-    """c with A A^T A x = c A x for `PROBES` random x (and as many random parameters), or None where there is none.
+    """c with A A^T A x = c A x for `PROBES` random x and as many random parameters, or None.
 
     Args:
         op: the operator; random parameters are drawn anew for each probe. Its own `c` is not looked at.

@@ -8,11 +8,12 @@ An operator knows four maps, all of them batched over the leading axis:
     op.project(y)  A A^+ y           orthogonal projection on range(A)
 
 and the constant `c` with A A^T = c Pi, Pi the orthogonal projector on range(A), where such a constant exists
-(`c = None` where it does not). Then A^+ = A^T / c, and noise sigma Z seen through A is sigma sqrt(c) times white noise on
-range(A): a denoiser learnt in the view is queried at sigma sqrt(c). A zero-filled mask A = diag(m) has c = 1.
+(`c = None` where it does not). Then A^+ = A^T / c, and noise sigma Z seen through A is sigma sqrt(c) times
+white noise on range(A): a denoiser learnt in the view is queried at sigma sqrt(c). A zero-filled mask
+A = diag(m) has c = 1.
 
-What is fixed about an operator is static (it is hashed, so two operators built alike share one compiled program). What
-is drawn for each example (a random mask) is a pytree leaf with a batch axis, in `params`.
+What is fixed about an operator is static (it is hashed, so two operators built alike share one compiled
+program). What is drawn for each example (a random mask) is a pytree leaf with a batch axis, in `params`.
 """
 
 from collections.abc import Callable
@@ -34,12 +35,14 @@ class LinearOperator:
     Attributes:
         params: pytree; `{}` when there are none. Leaves have a leading batch axis when `per_example`.
         name: name in the catalog.
-        forward: module-level function `forward(params, x, **args)` of one example, x of shape `in_shape`, linear in x.
+        forward: module-level function `forward(params, x, **args)` of one example, x of shape `in_shape`,
+            linear in x.
         args: the keyword arguments of `forward` as a tuple of (name, hashable value).
         in_shape, out_shape: shapes of one example, without the batch axis.
         c: A A^T = c Pi, or None where A A^T is not a multiple of a projector.
         per_example: each example has its own parameters (drawn by `draw`, or read with the measurement).
-        draw_params: module-level function `draw_params(key, in_shape, **args) -> params` of one example, or None.
+        draw_params: module-level function `draw_params(key, in_shape, **args) -> params` of one example, or
+            None.
     """
 
     params: Any
@@ -63,12 +66,13 @@ class LinearOperator:
         return self._map(self._adjoint_one, y)
 
     def pinv(self, y: jax.Array) -> jax.Array:
-        """A^+ y for y of shape (B, *out_shape); returns (B, *in_shape), the least-squares solution of least norm.
+        """A^+ y for y of shape (B, *out_shape); returns (B, *in_shape), the shortest least-squares solution.
 
-        A^T y / c where c is known. Otherwise conjugate gradients, example by example, on A^T A x = A^T y from x = 0:
-        the iterates stay in range(A^T), so that the limit is the solution of least norm, also for y outside range(A).
-        At most `PINV_MAX_STEPS` steps, relative tolerance `PINV_TOLERANCE` on the residual of the normal equations: the components
-        whose singular value is below about 1e-3 of the largest are not recovered.
+        A^T y / c where c is known. Otherwise conjugate gradients, example by example, on A^T A x = A^T y
+        from x = 0: the iterates stay in range(A^T), so that the limit is the solution of least norm, also
+        for y outside range(A). At most `PINV_MAX_STEPS` steps, relative tolerance `PINV_TOLERANCE` on the
+        residual of the normal equations: the components whose singular value is below about 1e-3 of the
+        largest are not recovered.
         """
         self._check(y, self.out_shape, "y")
         if self.c is not None:
@@ -80,7 +84,7 @@ class LinearOperator:
         return self(self.pinv(y))
 
     def draw(self, keys: jax.Array) -> "LinearOperator":
-        """The operator with parameters drawn for each example; `keys` are (B,) typed keys, one for each example.
+        """The operator with parameters drawn from `keys`, (B,) typed keys, one for each example.
 
         An operator without random parameters is returned as it is.
         """
@@ -90,7 +94,7 @@ class LinearOperator:
         return self.replace(params=jax.vmap(draw_one)(keys))
 
     def with_params(self, params: Any) -> "LinearOperator":
-        """The operator with the parameters that came with a measurement; `None` for an operator that has none."""
+        """The operator with the parameters that came with a measurement; None where it has none."""
         if not self.per_example:
             return self
         if params is None:
@@ -179,7 +183,7 @@ def make(
 
 
 def image_size(name: str, in_shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """(H, W, C) of `in_shape`; raises ValueError when the operator `name` is asked to work on anything but an image."""
+    """(H, W, C) of `in_shape`; raises ValueError where that is not the shape of an image."""
     if len(in_shape) != 3:
         raise ValueError(f"operator '{name}' works on images (H, W, C), got the shape {tuple(in_shape)}")
     height, width, channels = (int(size) for size in in_shape)

@@ -1,7 +1,8 @@
 """Operators that select: crop, coordinates, fixed masks, random pixel and box masks. All have c = 1.
 
-A mask is True where the pixel is seen. Hidden pixels of A x are exactly 0, whatever x holds there, NaN included: `jnp.where` and
-not a product. Only `crop` and `coordinates` make the view smaller; the others fill with zeros, A = diag(m), A A^T = A.
+A mask is True where the pixel is seen. Hidden pixels of A x are exactly 0, whatever x holds there, NaN
+included: `jnp.where` and not a product. Only `crop` and `coordinates` make the view smaller; the others fill
+with zeros, A = diag(m), A A^T = A.
 """
 
 import math
@@ -71,9 +72,10 @@ def mask(
 
     Args:
         in_shape: (H, W, C), or (d,) with `mask` as an array.
-        mask: what is seen: 'top', 'bottom', 'left' or 'right' (half of the image), or an array or nested rows of 0 and 1, of
-            shape (H, W), (H, W, 1) or (H, W, C).
-        box: the rectangle that is seen, {'top', 'left', 'height', 'width'} or those four numbers in that order.
+        mask: what is seen: 'top', 'bottom', 'left' or 'right' (half of the image), or an array or nested
+            rows of 0 and 1, of shape (H, W), (H, W, 1) or (H, W, C).
+        box: the rectangle that is seen, {'top', 'left', 'height', 'width'} or those four numbers in that
+            order.
         hidden_box: the rectangle that is hidden (a watermark), in the same form.
 
     Raises:
@@ -100,7 +102,7 @@ def mask(
 
 
 def pixel_mask(in_shape: tuple[int, ...], p: float, per_channel: bool = False) -> LinearOperator:
-    """Each pixel hidden with probability p, independently, drawn for each example; the channels of a pixel together.
+    """Each pixel hidden with probability p, all its channels together, drawn for each example.
 
     Args:
         in_shape: (H, W, C) or (d,).
@@ -220,7 +222,7 @@ def _check_box(where: str, box: Box, in_shape) -> Box:
     )
     if not inside or box.height < 1 or box.width < 1:
         raise ValueError(
-            f"{where}: rows {box.top}..{box.top + box.height - 1}, columns {box.left}..{box.left + box.width - 1} "
-            f"do not fit the image of {rows}x{columns} pixels"
+            f"{where}: rows {box.top}..{box.top + box.height - 1}, "
+            f"columns {box.left}..{box.left + box.width - 1} do not fit the image of {rows}x{columns} pixels"
         )
     return box

@@ -13,7 +13,8 @@ class Measurement:
     Attributes:
         y: (B, *out_shape), exactly 0 where the operator hides.
         params: the operator's parameters, leaves with a batch axis (`op.with_params(m.params)`), or None.
-        sigma_y: (B,) standard deviation of the measurement's own noise, in the units of y (images are in [-1, 1]).
+        sigma_y: (B,) standard deviation of the measurement's own noise, in the units of y (images are in
+            [-1, 1]).
     """
 
     y: jax.Array

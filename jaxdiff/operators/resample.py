@@ -38,9 +38,10 @@ def avg_pool(in_shape: tuple[int, ...], factor: int) -> LinearOperator:
 
 
 def grayscale(in_shape: tuple[int, ...], weights: tuple[float, ...] = REC_601) -> LinearOperator:
-    """Weighted sum over channels: (H, W, C) -> (H, W, 1), c = |weights|^2; [-1, 1] is kept when the weights sum to 1.
+    """Weighted sum over channels: (H, W, C) -> (H, W, 1), c = |weights|^2.
 
-    The default weights are those of luma in ITU-R BT.601.
+    The values stay in [-1, 1] when the weights are not negative and sum to 1. The default weights are those
+    of luma in ITU-R BT.601.
 
     Raises:
         ValueError: the number of weights is not the number of channels, or all of them are zero.
