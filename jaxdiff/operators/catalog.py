@@ -60,7 +60,8 @@ def require_isometry(op: LinearOperator, where: str) -> float:
         raise ValueError(
             f"{where}: {describe(op)} cannot be a view: A A^T is not c I for this operator, so white noise "
             f"is not white in its view and the view's denoiser cannot be queried at one noise level. "
-            f"Operators that fit: {', '.join(sorted(ISOMETRIES))}, and those compositions of them that keep the property."
+            f"Operators that fit: {', '.join(sorted(ISOMETRIES))}, and those "
+            "compositions of them that keep the property."
         )
     return op.c
 

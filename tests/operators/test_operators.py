@@ -137,7 +137,7 @@ def test_built_alike_is_one_program(name):
 
 
 def test_pinv_of_a_singular_blur_has_least_norm():
-    # std 1.5, periodic: singular values fall to 3e-5, so A A^T is singular to float32 and a solution is not unique.
+    # Singular values fall below 1e-3: to float32, A A^T is singular and the solution is not unique.
     op = operators.build("gaussian_blur", (8, 1, 1), std=1.5)
     matrix = np.asarray(jax.vmap(lambda e: op(e[None])[0])(jnp.eye(8)[:, :, None, None]))[..., 0, 0].T
     assert np.linalg.svd(matrix, compute_uv=False)[-1] < 1e-3
