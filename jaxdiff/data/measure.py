@@ -1,0 +1,89 @@
+"""Simulated measurements, one fixed draw for each example:
+
+    y_i = A_i x_i + sigma_y n_i,   k_i = fold_in(key(seed), i),
+    A_i drawn from fold_in(k_i, 0),   n_i ~ N(0, I) drawn from fold_in(k_i, 1).
+
+i is the example's index in its source, so that y_i depends on neither the batch, nor its order, nor the step.
+The noise is in the pixels that the view has: a pixel that A_i hides (its row of A_i is zero) is exactly 0 in
+y_i, whatever x_i holds there.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff.operators import LinearOperator, Measurement
+
+CHUNK = 64  # every call runs one program of this batch size: the same rounding in any company
+
+
+def measure(
+    operator: LinearOperator,
+    x: np.ndarray,
+    indices: np.ndarray,
+    seed: int,
+    sigma_y: float | np.ndarray = 0.0,
+) -> Measurement:
+    """Measure examples; computed on the host's CPU.
+
+    Args:
+        operator: A; random families are drawn here.
+        x: (n, *in_shape) clean examples in [-1, 1].
+        indices: (n,) their indices in the source, 0 <= i < 2^32.
+        seed: of this view's measurements.
+        sigma_y: standard deviation of the noise, one number or (n,).
+
+    Returns:
+        A `Measurement` of NumPy arrays: y (n, *out_shape), params with leading axis n or None, sigma_y (n,).
+
+    Raises:
+        ValueError: lengths differ, a negative or non-finite sigma_y, or no examples.
+    """
+    n, indices = len(x), np.asarray(indices)
+    sigma_y = np.broadcast_to(np.asarray(sigma_y, np.float32), (n,))
+    if n == 0 or indices.shape != (n,):
+        raise ValueError(f"measure: {n} examples and indices of shape {indices.shape}; need the same n >= 1")
+    if not (np.isfinite(sigma_y).all() and (sigma_y >= 0).all()):
+        raise ValueError("measure: sigma_y must be finite and not negative")
+    operator = jax.device_put(operator, _host())
+    noisy = bool(sigma_y.any())
+    parts = []
+    for start in range(0, n, CHUNK):
+        take = np.minimum(np.arange(start, start + CHUNK), n - 1)  # the last chunk is filled up, then cut
+        arguments = (np.asarray(x[take], np.float32), indices[take].astype(np.uint32), sigma_y[take])
+        part = _measure_chunk(operator, *jax.device_put(arguments, _host()), np.uint32(seed % 2**32), noisy)
+        parts.append(jax.tree.map(lambda leaf, start=start: np.asarray(leaf)[: n - start], part))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+@partial(jax.jit, static_argnames="noisy")
+def _measure_chunk(operator, x, indices, sigma_y, seed, noisy):
+    root = jax.random.key(seed)
+    keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(indices)
+    drawn = operator.draw(jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys))
+    y = drawn(x)
+    if noisy:
+        noise = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 1), y.shape[1:], y.dtype))(
+            keys
+        )
+        scale = sigma_y.reshape(-1, *[1] * (y.ndim - 1))
+        y = jnp.where(_reached(drawn, x.shape, keys), y + scale * noise, y)
+    return Measurement(y=y, params=drawn.params if drawn.per_example else None, sigma_y=sigma_y)
+
+
+def _reached(operator, shape, keys):
+    """Where a row of A is not zero: A at a random positive point is not zero there (almost surely)."""
+    point = jax.vmap(
+        lambda key: jax.random.uniform(jax.random.fold_in(key, 2), shape[1:], minval=0.5, maxval=1.5)
+    )
+    return operator(point(keys)) != 0
+
+
+def _host() -> jax.Device:
+    """The CPU where the process has one for JAX, so that a view is the same whatever trains on it."""
+    try:
+        return jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
+        return jax.local_devices()[0]

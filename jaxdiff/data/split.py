@@ -1,0 +1,65 @@
+"""Disjoint parts of a data set by a keyed hash of the index: clean, tuning, held-out, and each view.
+
+Each index i has a number u(i) in [0, 1), a hash of (seed, i). Shares are intervals of u from the bottom,
+counts are the largest u from the top, each in the order given.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from jaxdiff.data.hashing import keyed_hash
+
+
+def hash_split(n: int, seed: int, sizes: Mapping[str, int | float]) -> dict[str, np.ndarray]:
+    """Disjoint index sets of `range(n)`.
+
+    A count k (an int) takes exactly k indices; a share f (a float) takes f n of them up to chance (standard
+    deviation sqrt(n f (1 - f))). What is stable:
+    * the size of a part moves no part of the other kind, and no part of its own kind listed before it: list
+      held-out first;
+    * data added at the end never move an index into or out of a share, and move one out of the first count
+      only where a new index takes its place.
+
+    Args:
+        n: number of examples.
+        seed: of the hash.
+        sizes: name -> count (int >= 0) or share (float in [0, 1]).
+
+    Returns:
+        name -> int64 indices, in the order of the hash: the first m of a part are a random subset of it.
+
+    Raises:
+        ValueError: a negative size, shares beyond 1, or more asked for than there is.
+    """
+    for name, size in sizes.items():
+        if isinstance(size, bool) or size < 0 or (isinstance(size, float) and not size <= 1):
+            raise ValueError(
+                f"split: '{name}' must be a count (int >= 0) or a share (float in [0, 1]), got {size}"
+            )
+    shares = {name: float(size) for name, size in sizes.items() if isinstance(size, float | np.floating)}
+    counts = {name: int(size) for name, size in sizes.items() if name not in shares}
+    if sum(shares.values()) > 1 + 1e-9:
+        raise ValueError(f"split: the shares sum to {sum(shares.values()):g}, more than 1: {_list(shares)}")
+    u = keyed_hash(np.arange(n), "split", seed) / 2.0**64
+    order = np.argsort(u, kind="stable")
+    edges = np.cumsum([0.0, *shares.values()])
+    if edges[-1] > 1 - 1e-9:
+        edges[-1] = 1.0 + 1e-9  # thirds and tenths need not sum to exactly 1
+    bounds = np.searchsorted(u[order], edges)
+    free = n - int(bounds[-1])
+    if sum(counts.values()) > free:
+        raise ValueError(
+            f"split: {sum(counts.values())} examples asked for ({_list(counts)}), {free} of {n} are left"
+            + (f" beside the shares ({_list(shares)})" if shares else "")
+        )
+    parts = {name: order[a:b] for name, a, b in zip(shares, bounds[:-1], bounds[1:], strict=True)}
+    downwards, start = order[::-1], 0
+    for name, count in counts.items():
+        parts[name] = downwards[start : start + count]
+        start += count
+    return {name: parts[name] for name in sizes}
+
+
+def _list(sizes: Mapping[str, int | float]) -> str:
+    return ", ".join(f"{name} {size:g}" for name, size in sizes.items())

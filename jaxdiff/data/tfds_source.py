@@ -1,0 +1,97 @@
+"""Sources prepared by TensorFlow Datasets in the ArrayRecord format; read without TensorFlow.
+
+The prepared directory `data_dir/name/[config/]version` is opened as it lies on disk: nothing is downloaded,
+and the data set need not be one that TFDS knows.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from jaxdiff.data.arrays import ArraySource
+from jaxdiff.data.encoded import Encoded, EncodedSource, open_encoded
+from jaxdiff.data.pixels import Settings
+from jaxdiff.registry import lookup, nearest
+
+DEFAULT_DIR = "~/tensorflow_datasets"
+
+
+def open_tfds(argument: str, settings: Settings) -> ArraySource | EncodedSource:
+    """`name[/config][:version]`, the newest version where none is given.
+
+    It is looked for in `settings.data_dir`, else in $TFDS_DATA_DIR, else in ~/tensorflow_datasets.
+
+    Raises:
+        FileNotFoundError: it has not been prepared; the message says how to.
+        ValueError: another file format than ArrayRecord, no such version or split, no image in the examples.
+    """
+    name, _, version = argument.partition(":")
+    if not name:
+        raise ValueError("data source 'tfds' needs a name, tfds:NAME or tfds:NAME:VERSION")
+    root = Path(settings.data_dir or os.environ.get("TFDS_DATA_DIR") or DEFAULT_DIR).expanduser()
+    directory = find_version(root, name, version)
+
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(directory)
+    where = f"tfds:{name}:{directory.name}"
+    if builder.info.file_format.value != "array_record":
+        raise ValueError(
+            f"{where}: {directory} holds '{builder.info.file_format.value}' files, which have no random "
+            f"access. Prepare it again:\n{how_to_prepare(name)}"
+        )
+    lookup(builder.info.splits, re.split(r"[\[+]", settings.split)[0], f"split of {where}")
+    key = _image_key(tfds, where, builder.info.features)
+    records = builder.as_data_source(split=settings.split, decoders={key: tfds.decode.SkipDecoding()})
+    names = [f"{name}/{settings.split}[{i}]" for i in range(len(records))]
+    if not names:
+        raise ValueError(f"{where}: the split '{settings.split}' has no examples")
+    encoded = Encoded(
+        f"{where}:{settings.split}", names, lambda i: records[i][key], {"directory": str(directory)}
+    )
+    return open_encoded(encoded, settings)
+
+
+def find_version(root: Path, name: str, version: str = "") -> Path:
+    """The directory of a prepared data set, of its newest version where none is asked for.
+
+    Raises:
+        FileNotFoundError: no prepared data set of this name.
+        ValueError: there is one, in other versions.
+    """
+    versions = {info.parent.name: info.parent for info in (root / name).glob("*/dataset_info.json")}
+    if not versions:
+        prepared = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+        guess = nearest(name, prepared)
+        hint = f" Did you mean 'tfds:{guess}'?" if guess else ""
+        raise FileNotFoundError(
+            f"tfds:{name}: no prepared data set in '{root / name}' (data_dir, or TFDS_DATA_DIR).{hint} "
+            f"To get it:\n{how_to_prepare(name)}"
+        )
+    if version:
+        return lookup(versions, version, f"version of tfds:{name}")
+    return versions[max(versions, key=lambda v: [int(part) for part in re.findall(r"\d+", v)])]
+
+
+def how_to_prepare(name: str) -> str:
+    """What to type to get a data set: by TFDS (needs TensorFlow this once), or without it."""
+    lines = [
+        '  pip install -e ".[prepare]"',
+        f"  python -c \"import tensorflow_datasets as tfds; tfds.builder('{name}')"
+        ".download_and_prepare(file_format='array_record')\"",
+    ]
+    if name == "celeb_a":
+        lines.append(
+            "or, without TensorFlow, download img_align_celeba.zip and use --config.data.source=zip:PATH"
+        )
+    lines.append("or use any folder of images: --config.data.source=folder:PATH")
+    return "\n".join(lines)
+
+
+def _image_key(tfds, where: str, features) -> str:
+    keys = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
+    if "image" in keys:
+        return "image"
+    if len(keys) != 1:
+        raise ValueError(f"{where}: expected one image in each example; it has {', '.join(features)}")
+    return keys[0]
