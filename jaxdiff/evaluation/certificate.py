@@ -5,9 +5,9 @@ With l_D(sigma) = E|D(X + sigma Z, sigma) - X|^2, p the true density and q_D the
     KL(p || q_ref) - KL(p || q_D) = 1/2 int [l_ref - l_D] sigma^-4 d(sigma^2)
                                   = int [l_ref - l_D] sigma^-2 d ln sigma;
 
-where D is not the denoiser of any density, the right-hand side is the definition. The unknown error of the true
-denoiser cancels. Over [sigma_min, sigma_max] it is the gain in KL at sigma_min less that at sigma_max. All
-methods are compared on the same noise: that of image i at level j depends on (seed, i, j) alone.
+where D is not the denoiser of any density, the right-hand side is the definition. The unknown error of the
+true denoiser cancels. Over [sigma_min, sigma_max] it is the gain in KL at sigma_min less that at sigma_max.
+All methods are compared on the same noise: that of image i at level j depends on (seed, i, j) alone.
 
 Source of the identity: Verdu 2010, "Mismatched estimation and relative entropy".
 """
@@ -138,7 +138,7 @@ def candidate_errors(apply, params, x0, sigmas, seed, batch_size=128, progress=N
 
 
 def candidate_gram(apply, params, x0, sigmas, seed, batch_size=128, progress=None) -> np.ndarray:
-    """Gram matrices of the candidates' errors, G_s[k, l] = mean of <D_k - x0, D_l - x0> over images, (S, K, K).
+    """Gram matrices of the candidates' errors, G_s[k, l] = mean <D_k - x0, D_l - x0>, (S, K, K).
 
     The error of a convex combination with weights w is w^T G_s w: what stacking minimizes. Arguments as in
     `candidate_errors`.
@@ -162,7 +162,7 @@ def band_contributions(errors_ref: np.ndarray, errors: np.ndarray, sigmas: np.nd
     errors_ref, errors, sigmas = (np.asarray(v, np.float64) for v in (errors_ref, errors, sigmas))
     if errors.shape != errors_ref.shape or errors.ndim != 2 or errors.shape[1:] != sigmas.shape:
         raise ValueError(
-            f"errors must be (N, S) for S sigmas, got {errors_ref.shape} and {errors.shape} for {sigmas.shape}"
+            f"errors must be (N, S), got {errors_ref.shape} and {errors.shape} for {len(sigmas)} sigmas"
         )
     steps = np.diff(np.log(sigmas))
     if len(steps) == 0 or not np.all(steps > 0):

@@ -1,11 +1,12 @@
 """Exact answers for toy models: residual scores, total correlation, relative entropy.
 
-1. X ~ N(0, S), views A_i. The lifted score of view i is -A_i^T Cov(A_i X_sigma)^-1 A_i x, so that a composition of
-   views is linear, -L x, and the residual, full score less composition, has E|r|^2 = tr[(P - L) P^-1 (P - L)^T]
-   with P = (S + sigma^2 I)^-1.
+1. X ~ N(0, S), views A_i. The lifted score of view i is -A_i^T Cov(A_i X_sigma)^-1 A_i x: a composition of
+   views is linear, -L x, and the residual, full score less composition, has
+   E|r|^2 = tr[(P - L) P^-1 (P - L)^T] with P = (S + sigma^2 I)^-1.
 2. Two unit coordinates with correlation rho, one view each, k = rho / (1 + sigma^2):
-   r = -(k^2 x_1 - k x_2, k^2 x_2 - k x_1) / ((1 + sigma^2)(1 - k^2)),  E|r|^2 = 2 k^2 / ((1 + sigma^2)(1 - k^2)).
-3. 1/2 int E|r_sigma|^2 d(sigma^2) over (0, inf) = KL(p || product of view marginals) = total correlation of the views.
+   r = -(k^2 x_1 - k x_2, k^2 x_2 - k x_1) / ((1 + sigma^2)(1 - k^2)),
+   E|r|^2 = 2 k^2 / ((1 + sigma^2)(1 - k^2)).
+3. 1/2 int E|r_sigma|^2 d(sigma^2) over (0, inf) = KL(p || product of view marginals), the total correlation.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ def view_precision(
     Args:
         covariance: S, (d, d).
         matrices: the views' A_i, (d_i, d), of full row rank.
-        average: False for the plain sum of lifted scores; True for Q^+ times it, Q = sum_i A_i^+ A_i, which counts
-            what several views share once.
+        average: False for the plain sum of lifted scores; True for Q^+ times it, Q = sum_i A_i^+ A_i, which
+            counts what several views share once.
     """
     noisy = covariance + sigma**2 * np.eye(len(covariance))
     total = sum(a.T @ np.linalg.solve(a @ noisy @ a.T, a) for a in matrices)
@@ -52,7 +53,7 @@ def view_precision(
 
 
 def residual_power(covariance: np.ndarray, composed: np.ndarray, sigma: float) -> float:
-    """E|full score - composed score|^2 at noise sigma, where the composed score is -`composed` x (equation 1)."""
+    """E|full score - composed score|^2 at noise sigma; the composed score is -`composed` x (equation 1)."""
     noisy = covariance + sigma**2 * np.eye(len(covariance))
     missing = np.linalg.inv(noisy) - composed
     return float(np.trace(missing @ noisy @ missing.T))
@@ -97,8 +98,8 @@ def hermite_points(dimensions: int, order: int) -> tuple[np.ndarray, np.ndarray]
 def mixture_total_correlation(rho: float, center: float = 2.0, std: float = 0.5, order: int = 200) -> float:
     """Total correlation of the two coordinates of `sign_mixture`, in nats.
 
-    With t(x) = tanh(center x / std^2) the density ratio is p(x, y) / (p(x) p(y)) = 1 + rho t(x) t(y), and the total
-    correlation is the mean of its logarithm, by Gauss-Hermite quadrature over each component.
+    With t(x) = tanh(center x / std^2) the density ratio p(x, y) / (p(x) p(y)) is 1 + rho t(x) t(y), and the
+    total correlation is the mean of its logarithm, by Gauss-Hermite quadrature over each component.
     """
     weights, means, _ = sign_mixture(rho, center, std)
     points, point_weights = hermite_points(2, order)

@@ -13,6 +13,11 @@ from sklearn.decomposition import PCA
 from jaxdiff.diffusion.gaussian import fit_gaussian, gaussian_from_covariance
 
 SIGMAS = (0.002, 0.1, 1.0, 80.0)
+# The Gaussian is an argument: one compilation per shape, not one per test.
+DENOISE = jax.jit(lambda gaussian, x, sigma: gaussian.denoiser(x, sigma))
+SCORE = jax.jit(lambda gaussian, x, sigma: gaussian.score(x, sigma))
+LOG_PROB = jax.jit(lambda gaussian, x, sigma: gaussian.log_prob(x, sigma))
+GRADIENT = jax.jit(jax.grad(lambda x, gaussian, sigma: gaussian.log_prob(x, sigma).sum()))
 
 
 def _data(n=30, shape=(4, 3, 2), seed=0):
@@ -47,14 +52,14 @@ def test_denoiser_score_and_density_match_dense_formulas(method, sigma):
     score = -np.linalg.solve(total, centered.T).T
     expected = mean + centered @ np.linalg.solve(total, cov)
 
-    got = np.asarray(jax.jit(gaussian.denoiser)(x, s)).reshape(len(x), -1)
+    got = np.asarray(DENOISE(gaussian, x, s)).reshape(len(x), -1)
     np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-5)
     scale = np.abs(score).max()
     np.testing.assert_allclose(
-        np.asarray(gaussian.score(x, s)).reshape(len(x), -1) / scale, score / scale, atol=2e-4
+        np.asarray(SCORE(gaussian, x, s)).reshape(len(x), -1) / scale, score / scale, atol=2e-4
     )
     log_prob = multivariate_normal(mean, total).logpdf(x.reshape(len(x), -1))
-    np.testing.assert_allclose(gaussian.log_prob(x, s), log_prob, rtol=1e-4, atol=5e-3)
+    np.testing.assert_allclose(LOG_PROB(gaussian, x, s), log_prob, rtol=1e-4, atol=5e-3)
 
 
 @pytest.mark.parametrize("sigma", SIGMAS)
@@ -62,10 +67,10 @@ def test_score_is_the_gradient_of_the_density_and_matches_the_denoiser(sigma):
     gaussian = fit_gaussian(_data())
     x = jnp.asarray(_noisy(gaussian, sigma))
     s = jnp.full(len(x), sigma, jnp.float32)
-    gradient = jax.grad(lambda x: gaussian.log_prob(x, s).sum())(x)
-    score = gaussian.score(x, s)
+    gradient = GRADIENT(x, gaussian, s)
+    score = SCORE(gaussian, x, s)
     np.testing.assert_allclose(gradient, score, rtol=1e-4, atol=1e-5 * float(jnp.abs(score).max()))
-    np.testing.assert_allclose(gaussian.denoiser(x, s), x + sigma**2 * score, rtol=1e-4, atol=5e-5)
+    np.testing.assert_allclose(DENOISE(gaussian, x, s), x + sigma**2 * score, rtol=1e-4, atol=5e-5)
 
 
 def test_zero_noise_gives_back_points_of_the_support():

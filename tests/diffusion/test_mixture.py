@@ -16,6 +16,10 @@ COVS = np.stack(
     [np.diag([0.3, 0.1, 0.2]), 0.2 * np.eye(3) + 0.1, np.array([[0.5, 0.2, 0], [0.2, 0.3, 0], [0, 0, 0.01]])]
 )
 MIXTURE = GaussianMixture(*(jnp.asarray(v, jnp.float32) for v in (WEIGHTS, MEANS, COVS)))
+LOG_PROB, RESPONSIBILITIES, DENOISE, SCORE = map(
+    jax.jit, (MIXTURE.log_prob, MIXTURE.responsibilities, MIXTURE.denoiser, MIXTURE.score)
+)
+GRADIENT = jax.jit(jax.grad(lambda x, sigma: MIXTURE.log_prob(x, sigma).sum()))
 
 
 def _points(sigma, n=16):
@@ -35,16 +39,14 @@ def test_density_denoiser_and_score(sigma):
         ],
         1,
     )
-    np.testing.assert_allclose(jax.jit(MIXTURE.log_prob)(x, s), logsumexp(logs, axis=1), rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(LOG_PROB(x, s), logsumexp(logs, axis=1), rtol=1e-4, atol=1e-3)
     posterior = np.exp(logs - logsumexp(logs, axis=1, keepdims=True))
-    np.testing.assert_allclose(jax.jit(MIXTURE.responsibilities)(x, s), posterior, atol=1e-3)
+    np.testing.assert_allclose(RESPONSIBILITIES(x, s), posterior, atol=1e-3)
     parts = np.stack([m + (x - m) @ np.linalg.solve(c + eye, c) for m, c in zip(MEANS, COVS, strict=True)], 1)
     expected = np.einsum("bk,bkd->bd", posterior, parts)
-    np.testing.assert_allclose(jax.jit(MIXTURE.denoiser)(x, s), expected, atol=1e-3)
-    gradient = jax.jit(jax.grad(lambda x: MIXTURE.log_prob(x, s).sum()))(jnp.asarray(x))
-    np.testing.assert_allclose(
-        jax.jit(MIXTURE.score)(x, s), gradient, rtol=1e-3, atol=1e-4 * float(jnp.abs(gradient).max())
-    )
+    np.testing.assert_allclose(DENOISE(x, s), expected, atol=1e-3)
+    gradient = GRADIENT(x, s)
+    np.testing.assert_allclose(SCORE(x, s), gradient, rtol=1e-3, atol=1e-4 * float(jnp.abs(gradient).max()))
 
 
 def test_one_component_is_the_gaussian_whatever_the_example_shape():
