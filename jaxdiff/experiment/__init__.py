@@ -1,0 +1,1 @@
+"""Config -> stages -> run: the one place where the rooms meet."""

@@ -1,0 +1,131 @@
+"""What `launch.py` runs: one mode of one experiment, with errors a person can act on."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+from rich.console import Console
+from rich.logging import RichHandler
+
+from jaxdiff.experiment import toy
+from jaxdiff.experiment.arrays import write_atomically
+from jaxdiff.experiment.data import load_data
+from jaxdiff.experiment.plan import ConfigError, check_names, make_plan
+from jaxdiff.experiment.results import evaluate, finished, read_results, write_page
+from jaxdiff.experiment.sampling import draw_samples, write_samples
+from jaxdiff.experiment.stages import Run, train, unfinished
+from jaxdiff.report.terminal import print_summary
+from jaxdiff.training.checkpoint import DamagedCheckpoints
+from jaxdiff.training.loop import Interrupted, NonFiniteLoss, StopRequest
+
+# Keys that say how a trained run is looked at; they may change between runs of one workdir.
+FREE_KEYS = ("title", "evaluate.", "sample.")
+INTERRUPTED = 75  # EX_TEMPFAIL: run the same command again
+
+
+def main(
+    config: ConfigDict, config_name: str, workdir: str | None, mode: str, distributed: bool, command_line: list[str]
+) -> int:
+    """Run `mode`; returns the exit code (0 done, 2 wrong input, 75 stopped on request with everything saved)."""
+    console = Console()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
+    workdir_path = Path(workdir or Path("runs") / default_name(config_name))
+    try:
+        check_names(config)
+        prepare_jax(distributed)
+        if config.task == "gaussian_toy":
+            return toy.run(config, workdir_path, console, command_line)
+        return run_images(config, workdir_path, mode, console, command_line)
+    except (ConfigError, FileNotFoundError, PermissionError, DamagedCheckpoints, ValueError) as error:
+        if os.environ.get("JAXDIFF_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except NonFiniteLoss as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Interrupted as stopped:
+        console.print(f"{stopped}. Run the same command again to go on.", highlight=False)
+        return INTERRUPTED
+
+
+def default_name(config_name: str) -> str:
+    """configs/digits_residual.py:tiny -> digits_residual-tiny."""
+    file, _, variant = config_name.partition(":")
+    return Path(file).stem + (f"-{variant}" if variant else "")
+
+
+def prepare_jax(distributed: bool) -> None:
+    """Processes and the persistent compile cache ($JAXDIFF_CACHE, default ~/.cache/jaxdiff)."""
+    if distributed:
+        jax.distributed.initialize()
+    cache = Path(os.environ.get("JAXDIFF_CACHE", Path.home() / ".cache" / "jaxdiff")) / "compiled"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def flat(config: Mapping, prefix: str = "") -> dict[str, Any]:
+    """Dotted keys to values."""
+    found = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            found.update(flat(value, f"{prefix}{key}."))
+        else:
+            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+def check_same_config(config: ConfigDict, workdir: Path) -> None:
+    """The workdir's stages belong to the config that started them; write it there on the first run.
+
+    Raises:
+      ConfigError: the config differs in a key that the stages depend on; every difference is listed.
+    """
+    path, now = workdir / "config.json", flat(config.to_dict())
+    if not path.exists():
+        write_atomically(path, lambda temporary: temporary.write_text(json.dumps(now, indent=1)))
+        return
+    before = json.loads(path.read_text())
+    changed = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k) and not k.startswith(FREE_KEYS)]
+    if changed:
+        lines = [f"  config.{key}: {before.get(key)!r} -> {now.get(key)!r}" for key in changed]
+        raise ConfigError(
+            f"{workdir} holds a run of another config:\n" + "\n".join(lines[:20]) + "\nUse another --workdir "
+            f"(such as --workdir={workdir}-2), or remove {workdir} to start again"
+        )
+
+
+def run_images(config: ConfigDict, workdir: Path, mode: str, console: Console, command_line: list[str]) -> int:
+    """The modes of an experiment on images."""
+    check_same_config(config, workdir)
+    results = finished(workdir, config)
+    if results is not None and mode in ("all", "evaluate"):
+        console.print(f"All stages of {workdir} are done.", highlight=False)
+        print_summary(results, workdir / "report.html", console)
+        return 0
+    if mode == "report":
+        results, arrays = read_results(workdir)
+        console.print(f"report: {write_page(results, arrays, workdir)}", highlight=False)
+        return 0
+    data = load_data(config, console)
+    plan = make_plan(config, data.image_shape)
+    run = Run(plan, config, data, workdir, console, StopRequest())
+    if mode in ("sample", "evaluate") and (missing := unfinished(run)):
+        raise ConfigError(f"{workdir}: not trained yet: {', '.join(missing)}; run with --mode=train first")
+    parts = train(run)
+    if mode == "sample":
+        images = draw_samples(plan, parts, config, config.sample.method, config.sample.count, console)
+        name = f"{config.sample.method}_{config.sample.count}_seed{config.sample.seed}"
+        grid, arrays = write_samples(images, workdir / "samples", name)
+        console.print(f"{grid}\n{arrays}", highlight=False)
+        return 0
+    if mode in ("all", "evaluate"):
+        results, arrays = evaluate(run, parts, command_line)
+        print_summary(results, write_page(results, arrays, workdir), console)
+    return 0
