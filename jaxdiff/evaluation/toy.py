@@ -106,7 +106,7 @@ def integrate_to_nats(powers: np.ndarray, sigmas: np.ndarray) -> float:
 def noisy_gaussian_points(
     covariance: np.ndarray, sigmas: np.ndarray, samples: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draws of X + sigma Z, (S, n, 1, d, 1), by a scrambled Sobol sequence in (X, Z), and equal weights (n,)."""
+    """Draws of X + sigma Z, (S, n, 1, d, 1), by a scrambled Sobol sequence in (X, Z); equal weights (n,)."""
     d = len(covariance)
     bits = max(1, int(np.ceil(np.log2(samples))))
     uniform = qmc.Sobol(2 * d, scramble=True, rng=np.random.default_rng(seed)).random_base2(bits)

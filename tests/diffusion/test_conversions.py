@@ -62,12 +62,19 @@ def test_score_of_the_process_is_the_gradient_of_its_density(process):
     np.testing.assert_allclose(score, jax.jit(jax.grad(log_density))(x_t), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("process,kind", itertools.product(PROCESSES, KINDS))
-def test_a_model_of_any_kind_becomes_the_same_denoiser(process, kind):
+@pytest.mark.parametrize("process", PROCESSES)
+def test_a_model_of_any_kind_becomes_the_same_denoiser(process):
     sigma = jnp.array([0.05, 0.5, 2.0, 20.0])
     x = jnp.array([[0.7, -0.4], [0.1, 0.2], [1.5, -2.0], [-25.0, 14.0]])
-    again = denoiser_from(prediction_from(MIXTURE.denoiser, kind, process), kind, process)
-    np.testing.assert_allclose(jax.jit(again)(x, sigma), MIXTURE.denoiser(x, sigma), rtol=2e-3, atol=2e-3)
+
+    @jax.jit
+    def through_all(x, sigma):
+        predictions = {kind: prediction_from(MIXTURE.denoiser, kind, process) for kind in KINDS}
+        return {kind: denoiser_from(f, kind, process)(x, sigma) for kind, f in predictions.items()}
+
+    expected = MIXTURE.denoiser(x, sigma)
+    for kind, denoised in through_all(x, sigma).items():
+        np.testing.assert_allclose(denoised, expected, rtol=2e-3, atol=2e-3, err_msg=kind)
 
 
 def test_tweedie():
