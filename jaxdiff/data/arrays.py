@@ -98,7 +98,9 @@ def open_idx(argument: str, settings: Settings) -> ArraySource:
         FileNotFoundError: no such file.
         ValueError: another format, a truncated file, or labels that do not match.
     """
-    path = existing_file(argument, "idx", "such as train-images-idx3-ubyte or train-images-idx3-ubyte.gz")
+    path = existing_file(
+        argument, "idx", "an idx file such as train-images-idx3-ubyte or train-images-idx3-ubyte.gz"
+    )
     images = read_idx(path)
     if images.ndim != 3 or 0 in images.shape:
         hint = "; this looks like the file of the labels" if images.ndim == 1 else ""

@@ -151,8 +151,9 @@ def _resize(image: Image.Image, rules: PixelRules) -> Image.Image:
     if rules.image_size is None:
         return image
     height, width = rules.image_size
-    box = crop_box((image.height, image.width), rules.image_size) if rules.center_crop else None
-    return image.resize((width, height), FILTERS[rules.resize], box=box)
+    if rules.center_crop:  # and not resize(box=...), whose filter reaches over the edge of the box
+        image = image.crop(crop_box((image.height, image.width), rules.image_size))
+    return image.resize((width, height), FILTERS[rules.resize])
 
 
 def _plain(image: Image.Image) -> Image.Image:
