@@ -47,38 +47,42 @@ def measure(
         raise ValueError(f"measure: {n} examples and indices of shape {indices.shape}; need the same n >= 1")
     if not (np.isfinite(sigma_y).all() and (sigma_y >= 0).all()):
         raise ValueError("measure: sigma_y must be finite and not negative")
-    operator = jax.device_put(operator, _host())
-    noisy = bool(sigma_y.any())
-    parts = []
+    host, noisy, parts = _host(), bool(sigma_y.any()), []
+    operator, seed = jax.device_put(operator, host), np.uint32(seed % 2**32)
     for start in range(0, n, CHUNK):
         take = np.minimum(np.arange(start, start + CHUNK), n - 1)  # the last chunk is filled up, then cut
         arguments = (np.asarray(x[take], np.float32), indices[take].astype(np.uint32), sigma_y[take])
-        part = _measure_chunk(operator, *jax.device_put(arguments, _host()), np.uint32(seed % 2**32), noisy)
+        chunk, chunk_indices, chunk_sigma = jax.device_put(arguments, host)
+        part = _measure_chunk(operator, chunk, *_keys(chunk_indices, seed), chunk_sigma, noisy)
         parts.append(jax.tree.map(lambda leaf, start=start: np.asarray(leaf)[: n - start], part))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
-@partial(jax.jit, static_argnames="noisy")
-def _measure_chunk(operator, x, indices, sigma_y, seed, noisy):
+@jax.jit
+def _keys(indices, seed):
+    """The keys of the operators and of the noise; on its own, to be compiled once for all views."""
     root = jax.random.key(seed)
-    keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(indices)
-    drawn = operator.draw(jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys))
+    return tuple(
+        jax.vmap(lambda i, use=use: jax.random.fold_in(jax.random.fold_in(root, i), use))(indices)
+        for use in (0, 1)
+    )
+
+
+@partial(jax.jit, static_argnames="noisy")
+def _measure_chunk(operator, x, operator_keys, noise_keys, sigma_y, noisy):
+    drawn = operator.draw(operator_keys)
     y = drawn(x)
     if noisy:
-        noise = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 1), y.shape[1:], y.dtype))(
-            keys
-        )
+        noise = jax.vmap(lambda key: jax.random.normal(key, y.shape[1:], y.dtype))(noise_keys)
         scale = sigma_y.reshape(-1, *[1] * (y.ndim - 1))
-        y = jnp.where(_reached(drawn, x.shape, keys), y + scale * noise, y)
+        y = jnp.where(_reached(drawn, x.shape), y + scale * noise, y)
     return Measurement(y=y, params=drawn.params if drawn.per_example else None, sigma_y=sigma_y)
 
 
-def _reached(operator, shape, keys):
-    """Where a row of A is not zero: A at a random positive point is not zero there (almost surely)."""
-    point = jax.vmap(
-        lambda key: jax.random.uniform(jax.random.fold_in(key, 2), shape[1:], minval=0.5, maxval=1.5)
-    )
-    return operator(point(keys)) != 0
+def _reached(operator, shape):
+    """Where a row of A is not zero: there A of an arbitrary positive point is not zero (almost surely)."""
+    point = np.random.default_rng(0).uniform(0.5, 1.5, shape[1:]).astype(np.float32)
+    return operator(jnp.broadcast_to(point, shape)) != 0
 
 
 def _host() -> jax.Device:

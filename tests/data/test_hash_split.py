@@ -34,6 +34,13 @@ def test_data_added_at_the_end_only_displace_from_a_count():
     assert len(after) == len(before) == 300
 
 
+def test_counts_and_shares_together_are_disjoint():
+    parts = hash_split(1000, 0, {"held_out": 300, "a": 0.3, "clean": 50, "b": 0.2})
+    together = np.concatenate(list(parts.values()))
+    assert len(np.unique(together)) == len(together)
+    assert abs(len(parts["a"]) - 300) < 60 and abs(len(parts["b"]) - 200) < 60
+
+
 def test_shares_that_sum_to_one_leave_nothing_over():
     parts = hash_split(997, 3, {"a": 1 / 3, "b": 1 / 3, "c": 1 / 3})
     assert sorted(np.concatenate(list(parts.values()))) == list(range(997))
