@@ -30,7 +30,7 @@ def train() -> ConfigDict:
     train.ema_halflife = 10_000.0  # half-life of the moving average, in images
     train.ema_rampup = 0.05  # the half-life is at most this share of the images seen; 0: off
     train.dtype = "float32"  # of activations: float32 | bfloat16 (parameters stay float32)
-    train.steps_per_dispatch = 10  # steps per call into the device
+    train.steps_per_dispatch = 0  # steps per call into the device; 0: 16, or 1 on a CPU
     train.checkpoint_every = 200  # steps
     train.tune_every = 100  # steps between looks at the tuning images (early stopping keeps the best)
     train.sharding = "replicated"  # replicated | fsdp

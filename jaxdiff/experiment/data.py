@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from jaxdiff import operators
-from jaxdiff.data.loader import Dataset, batches
+from jaxdiff.data.dataset import Dataset, clean_dataset, view_dataset
+from jaxdiff.data.loader import batches
 from jaxdiff.data.sources import open_source
 from jaxdiff.data.split import hash_split
 from jaxdiff.experiment.plan import ConfigError, at, view_operator
@@ -36,7 +36,7 @@ class StageData(NamedTuple):
 
     def example(self, count: int = 1) -> Measurement:
         """The first measurements (fewer where there are fewer)."""
-        return self.dataset.gather(np.arange(min(count, len(self.dataset))))
+        return self.dataset.take(np.arange(min(count, self.dataset.size)))
 
     def scale(self) -> float:
         """Root mean square of the measurements (of the first 4096): sigma_data."""
@@ -111,16 +111,12 @@ def load_data(config: Any, console: Console) -> ExperimentData:
     total = min(len(source), data.limit) if data.limit else len(source)
     parts = hash_split(total, data.split_seed, split_sizes(config, total))
     shape, limit = tuple(source.shape), int(data.cache_gib * 2**30)
-    identity = operators.build("identity", shape)
-
-    def measured(indices, operator, sigma_y, seed):
-        return Dataset(source, indices, operator, sigma_y=sigma_y, seed=seed, cache_bytes=limit)
-
     views = {}
     for name, view in config.views.items():
-        operator = view_operator(config, name, shape)
-        views[name] = StageData(measured(parts[f"view/{name}"], operator, view.sigma_y, config.seed))
-    clean = StageData(measured(parts["clean"], identity, 0.0, config.seed), data.flip)
+        operator, part = view_operator(config, name, shape), f"view/{name}"
+        dataset = view_dataset(source, parts[part], operator, config.seed, view.sigma_y, limit, part)
+        views[name] = StageData(dataset)
+    clean = StageData(clean_dataset(source, parts["clean"], limit), data.flip)
     counts = {name: len(indices) for name, indices in parts.items()}
     tuning, held_out = source.gather(parts["tuning"]), source.gather(parts["held_out"])
     return ExperimentData(shape, clean, views, tuning, held_out, counts, source.report)

@@ -14,7 +14,9 @@ import numpy as np
 
 from jaxdiff import __version__
 from jaxdiff.composition import band_edges
-from jaxdiff.evaluation import certificate, neighbors
+from jaxdiff.evaluation import certificate
+from jaxdiff.evaluation.bootstrap import bootstrap_mean
+from jaxdiff.evaluation.neighbors import nearest_neighbors
 from jaxdiff.experiment import model
 from jaxdiff.experiment.arrays import write_atomically
 from jaxdiff.experiment.model import Parts
@@ -107,9 +109,10 @@ def _errors(run: Run, parts: Parts, sigmas: np.ndarray) -> dict[str, np.ndarray]
 
     settings = run.config.evaluate
     x0 = run.data.held_out[: settings.max_images]
-    with StageProgress("evaluate", len(x0) * len(sigmas), unit="images", console=run.console) as bar:
+    calls = -(-len(x0) // settings.batch) * len(sigmas)
+    with StageProgress("evaluate", calls, per_step=settings.batch, unit="images", console=run.console) as bar:
         errors = certificate.candidate_errors(
-            candidates, parts, x0, sigmas, settings.seed, settings.batch, progress=bar.update
+            candidates, parts, x0, sigmas, settings.seed, settings.batch, lambda done, total: bar.update(done)
         )
     labels = [*METHODS, "views + residual", *(f"candidate {name}" for name in names)]
     return dict(zip(labels, errors, strict=True))
@@ -131,7 +134,7 @@ def _method_entries(run: Run, errors: dict[str, np.ndarray], sigmas: np.ndarray,
             continue
         nats = certificate.nats(errors["gaussian"], error, sigmas)
         entries[name] = {
-            "nats_over_gaussian": certificate.bootstrap_mean(nats, settings.seed, settings.level, settings.resamples),
+            "nats_over_gaussian": bootstrap_mean(nats, settings.seed, settings.level, settings.resamples),
             "denoising": {"sigma": sigmas.tolist(), "mse": (error.mean(axis=0) / values).tolist()},
             "seconds": _share(stages, stage_names, "seconds"),
             "images_seen": _share(stages, stage_names, "images_seen"),
@@ -147,7 +150,7 @@ def _comparisons(run: Run, errors: dict[str, np.ndarray], sigmas: np.ndarray) ->
     settings = run.config.evaluate
     pairs = [("residual", "views_only"), ("residual", "clean_only"), ("views_only", "clean_only")]
     return {
-        f"{a}_minus_{b}": certificate.bootstrap_mean(
+        f"{a}_minus_{b}": bootstrap_mean(
             certificate.nats(errors[b], errors[a], sigmas), settings.seed, settings.level, settings.resamples
         )
         for a, b in pairs
@@ -199,11 +202,10 @@ def _pictures(run: Run, parts: Parts) -> tuple[dict[str, np.ndarray], dict[str, 
         images = draw_samples(run.plan, parts, run.config, name, count, run.console)
         write_samples(images, run.workdir / "samples", name)
         arrays[f"samples/{name}"] = images
-        distance, index = neighbors.nearest(images, clean)
-        entry["sample_distance"][name] = float(distance.mean())
-        arrays[f"neighbors/{name}/samples"], arrays[f"neighbors/{name}/nearest"] = images, clean[index]
-    distance, _ = neighbors.nearest(held_out[:count], clean)
-    entry["held_out_distance"] = float(distance.mean())
+        near = nearest_neighbors(images, clean)
+        entry["sample_distance"][name] = float(near.distances.mean())
+        arrays[f"neighbors/{name}/samples"], arrays[f"neighbors/{name}/nearest"] = images, clean[near.indices[:, 0]]
+    entry["held_out_distance"] = float(nearest_neighbors(held_out[:count], clean).distances.mean())
     return arrays, entry
 
 

@@ -24,11 +24,11 @@ from jaxdiff.training.progress import StageProgress
 def make_sampler(plan: Plan, config: Any, method: str) -> Callable[[Parts, jax.Array], jax.Array]:
     """A jitted (parts, keys (B,)) -> images (B, H, W, C)."""
     s = config.sample
+    sigmas = np.asarray(karras_schedule(s.steps, s.sigma_min, s.sigma_max, s.rho))
     churn = Churn(s.s_churn, s.s_min, s.s_max, s.s_noise)
 
     @jax.jit
     def draw(parts, keys):
-        sigmas = karras_schedule(s.steps, s.sigma_min, s.sigma_max, s.rho)
         noise = jax.vmap(lambda key: jax.random.normal(key, plan.image_shape))(keys)
         denoiser = method_denoiser(plan, parts, config, method)
         return sample(denoiser, sigmas[0] * noise, sigmas, keys[0], method=s.sampler, churn=churn)

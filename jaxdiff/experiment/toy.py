@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from jaxdiff.evaluation.theory import gaussian_toy
+from jaxdiff.evaluation.toy import gaussian_toy
 from jaxdiff.experiment.arrays import write_atomically
 
 
