@@ -5,13 +5,14 @@ logarithmic axis. What is not finite, or not positive on a logarithmic axis, is 
 counted in the caption.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
-from jaxdiff.report.numbers import count, interval, number
+from jaxdiff.report.numbers import fixed, interval, number
 from jaxdiff.report.palette import Look, ink
 from jaxdiff.report.svg import inline, panels, plain_log
 
@@ -65,10 +66,44 @@ def curve(x: object, y: object, positive: str = "") -> tuple[Curve, int]:
     return (x[good], y[good]), int(n - good.sum())
 
 
-def _dropped(lost: int) -> str:
+def left_out(lost: int) -> str:
+    """The remark on values that a figure cannot show, or nothing."""
     return (
         f" {lost} value{'s' if lost > 1 else ''} that cannot be drawn (such as NaN) left out." if lost else ""
     )
+
+
+def limits(main: Iterable, everything: Iterable) -> tuple[float, float]:
+    """The range to show: all of `main`, and of the rest what lies within 3/4 of that range around it.
+
+    One failed candidate must not press every method flat. With no `main`, everything is shown.
+    """
+    whole = np.concatenate([np.ravel(values) for values in everything])
+    parts = [np.ravel(values) for values in main]
+    core = np.concatenate(parts) if parts and sum(map(len, parts)) else whole
+    reach = 0.75 * (core.max() - core.min())
+    low, high = max(whole.min(), core.min() - reach), min(whole.max(), core.max() + reach)
+    margin = 0.05 * (high - low) or 0.5
+    return float(low - margin), float(high + margin)
+
+
+def _frame(axes: Axes, frame: Frame, drawn: Mapping[str, np.ndarray], quiet: Collection[str]) -> str:
+    """Scales, limits and labels of a figure against sigma; returns a remark for the caption, or nothing."""
+    level = [] if frame.level is None else [[frame.level]]
+    low, high = limits([y for key, y in drawn.items() if key not in quiet] + level, [*drawn.values(), *level])
+    if frame.ylim:
+        axes.set_ylim(*frame.ylim)
+    elif not frame.log_y:
+        axes.set_ylim(low, high)
+    plain_log(axes, "x")
+    if frame.log_y:
+        plain_log(axes, "y")
+    axes.set_xlabel(SIGMA)
+    axes.set_ylabel(frame.ylabel)
+    if frame.ylim or frame.log_y:
+        return ""
+    leaves = [key for key, y in drawn.items() if y.min() < low or y.max() > high]
+    return f" {', '.join(leaves)}: goes on beyond the frame." if leaves else ""
 
 
 def sigma_lines(
@@ -76,7 +111,7 @@ def sigma_lines(
 ) -> Drawing | None:
     """{name: (sigma, values)} as lines against sigma, those in `quiet` thinner; None with nothing to draw."""
     figure, (axes,) = panels(2.75)
-    legend, dropped = [], 0
+    legend, drawn, dropped = [], {}, 0
     if frame.level is not None:
         axes.axhline(frame.level, color=ink("muted"), linewidth=1)
     for key, (sigma, values) in series.items():
@@ -91,16 +126,11 @@ def sigma_lines(
             zorder=2 if key in quiet else 3,
         )  # fmt: skip
         legend.append((key, looks[key], "line"))
+        drawn[key] = points[1]
     if not legend:
         return None
-    if frame.ylim:
-        axes.set_ylim(*frame.ylim)
-    plain_log(axes, "x")
-    if frame.log_y:
-        plain_log(axes, "y")
-    axes.set_xlabel(SIGMA)
-    axes.set_ylabel(frame.ylabel)
-    return Drawing(inline(figure, name, frame.title), frame.title, frame.caption + _dropped(dropped), legend)
+    caption = frame.caption + _frame(axes, frame, drawn, quiet) + left_out(dropped)
+    return Drawing(inline(figure, name, frame.title), frame.title, caption, legend)
 
 
 def error_ratio(methods: Mapping[str, Mapping], reference: str) -> dict[str, tuple[list, list]]:
@@ -171,12 +201,17 @@ def stacked(
     axes.set_xlabel(SIGMA)
     axes.set_ylabel(frame.ylabel)
     legend = [(key, looks[key], "area") for key in reversed(rows)]  # the uppermost area first
-    caption = frame.caption + _dropped(int((~keep).sum()))
+    caption = frame.caption + left_out(int((~keep).sum()))
     return Drawing(inline(figure, name, frame.title), frame.title, caption, legend)
 
 
-def forest(name: str, entries: Mapping[str, object], looks: Looks, frame: Frame) -> Drawing | None:
-    """A mark and its interval per row, the first entry on top, a rule at zero; None without a finite mean."""
+def forest(
+    name: str, entries: Mapping[str, object], looks: Looks, frame: Frame, quiet: Collection[str] = ()
+) -> Drawing | None:
+    """A mark and its interval per row, the first entry on top, a rule at zero; None without a finite mean.
+
+    A row of `quiet` that lies far off is an arrow at the edge, and named in the caption.
+    """
     rows = {key: interval(entry) for key, entry in entries.items()}
     rows = {key: row for key, row in rows.items() if np.isfinite(row[0])}
     if not rows:
@@ -184,78 +219,32 @@ def forest(name: str, entries: Mapping[str, object], looks: Looks, frame: Frame)
     figure, (axes,) = panels(0.62 + 0.27 * len(rows))
     axes.grid(False, axis="y")
     axes.axvline(0, color=ink("muted"), linewidth=1)
-    for height, (key, (mean, low, high)) in enumerate(reversed(rows.items())):
+    ends = {key: np.array([value for value in row if np.isfinite(value)]) for key, row in rows.items()}
+    left, right = limits([[0.0], *(ends[key] for key in rows if key not in quiet)], [[0.0], *ends.values()])
+    axes.set_xlim(left, right)
+    for height, (key, row) in enumerate(reversed(rows.items())):
         look = looks.get(key)
-        color = look.ink if look else ink("ink")
-        if np.isfinite([low, high]).all() and high > low:
-            axes.plot([low, high], [height, height], color=color, linewidth=2, solid_capstyle="butt")
-            axes.plot(
-                [low, high], [height, height], color=color, linewidth=0, marker="|", markersize=8, mew=1.6
-            )
-        axes.plot([mean], [height], marker=look.marker if look else "o", color=color, markersize=6, mew=0)
-    labels = [key if len(key) <= 32 else key[:31] + "…" for key in reversed(rows)]
-    axes.set_yticks(range(len(rows)), labels, parse_math=False)
-    axes.tick_params(axis="y", length=0, labelcolor=ink("ink"))
-    axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.spines["left"].set_visible(False)
+        style = {"color": look.ink if look else ink("ink"), "linewidth": 0}
+        if row[0] < left or row[0] > right:
+            edge = {"marker": "<", "markersize": 6} if row[0] < left else {"marker": ">", "markersize": 6}
+            axes.plot([left if row[0] < left else right], [height], clip_on=False, **style, **edge)
+            continue
+        if np.isfinite(row).all() and row[2] > row[1]:
+            axes.plot(row[1:], [height] * 2, **style | {"linewidth": 2}, solid_capstyle="butt")
+            axes.plot(row[1:], [height] * 2, marker="|", markersize=8, mew=1.6, **style)
+        axes.plot([row[0]], [height], marker=look.marker if look else "o", markersize=6, mew=0, **style)
+    _label_rows(axes, list(rows))
     axes.set_xlabel(frame.ylabel)
-    caption = frame.caption + _dropped(len(entries) - len(rows))
+    off = [f"{key} ({fixed(row[0], 0)})" for key, row in rows.items() if not left <= row[0] <= right]
+    caption = frame.caption + (f" Off the chart: {', '.join(off)}." if off else "")
+    caption += left_out(len(entries) - len(rows))
     return Drawing(inline(figure, name, frame.title), frame.title, caption)
 
 
-def smooth(values: np.ndarray, window: int) -> np.ndarray:
-    """Centered running mean over `window` values, over fewer where the window leaves the run."""
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    index = np.arange(len(values))
-    first = np.maximum(index - window // 2, 0)
-    last = np.minimum(index + window // 2 + 1, len(values))
-    return (total[last] - total[first]) / (last - first)
-
-
-def _thin(points: Curve, most: int = 400) -> Curve:
-    """At most `most` points, each the mean of its neighbors: a long run still fits in an e-mail."""
-    if len(points[0]) <= most:
-        return points
-    x, y = (np.array([part.mean() for part in np.array_split(values, most)]) for values in points)
-    return x, y
-
-
-def training_curves(name: str, stage: str, entry: Mapping, color: str) -> Drawing | None:
-    """Training loss against step and, where the stage was tuned, the tuning score under it.
-
-    Loss: every logged value faint, the running mean over 1/25 of the run strong. The step whose parameters
-    were kept is a rule through both, and a circle on the tuning curve.
-    """
-    history, tuning = entry.get("history") or {}, entry.get("tuning") or {}
-    loss, lost = curve(history.get("step"), history.get("loss"))
-    score, lost_scores = curve(tuning.get("step"), tuning.get("score"))
-    present = [part for part in (("training loss", _thin(loss)), ("tuning score", score)) if len(part[1][0])]
-    if not present:
-        return None
-    figure, rows = panels(*[1.65] * len(present))
-    best = number(entry.get("best_step"))
-    for axes, (label, points) in zip(rows, present, strict=True):
-        if label == "training loss":
-            window = max(1, len(points[1]) // 25)
-            axes.plot(*points, color=color, alpha=0.35, linewidth=1)
-            axes.plot(points[0], smooth(points[1], window), color=color, linewidth=2)
-        else:
-            axes.plot(*points, color=color, linewidth=2, marker="o", markersize=3.4, mew=0)
-        _mark_best(axes, best, points if label == "tuning score" else None)
-        if label == "training loss" and points[1].min() > 0 and points[1].max() > 8 * points[1].min():
-            plain_log(axes, "y")
-        axes.set_ylabel(label)
-    figure.align_ylabels(rows)
-    rows[-1].set_xlabel("step")
-    caption = f"Kept: step {count(best)}." if np.isfinite(best) else ""
-    title = f"Training of {stage}"
-    return Drawing(inline(figure, name, title), stage, (caption + _dropped(lost + lost_scores)).strip())
-
-
-def _mark_best(axes: Axes, best: float, points: Curve | None) -> None:
-    if not np.isfinite(best):
-        return
-    axes.axvline(best, color=ink("ink"), linewidth=1, dashes=(3, 2))
-    if points is not None:
-        ring = {"marker": "o", "markersize": 9, "mfc": "none", "mec": ink("ink"), "mew": 1.4}
-        axes.plot([best], [np.interp(best, *points)], linewidth=0, **ring)
+def _label_rows(axes: Axes, names: Sequence[str]) -> None:
+    labels = [key if len(key) <= 32 else key[:31] + "…" for key in reversed(names)]
+    axes.set_yticks(range(len(names)), labels, parse_math=False)
+    axes.tick_params(axis="y", length=0, pad=7, labelcolor=ink("ink"))
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(5))

@@ -19,7 +19,7 @@ def usable(arrays: Arrays, key: str, most: int | None = None) -> np.ndarray | No
     if images is None or np.ndim(images) != 4 or 0 in np.shape(images):
         return None
     side = max(np.shape(images)[1:3])
-    limit = 64 if side <= 64 else 32 if side <= 128 else 16  # the page should still fit into an e-mail
+    limit = 64 if side <= 32 else 40 if side <= 64 else 24 if side <= 128 else 16  # to fit into an e-mail
     return np.asarray(images)[: min(limit, most or limit)]
 
 
@@ -30,7 +30,7 @@ def picture(images: np.ndarray | None, title: str, caption: str) -> Picture | No
     drawn = grid(images, COLUMNS)
     broken = int((~np.isfinite(images)).reshape(len(images), -1).any(axis=1).sum())
     if broken:
-        caption += f" {broken} of these images hold values that are not finite, painted magenta."
+        caption += f" Images with values that are not finite (magenta): {broken}."
     return Picture(data_uri(drawn), *drawn.size, title, caption, f"{len(images)} images: {title}")
 
 

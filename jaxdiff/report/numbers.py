@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 ABSENT = "–"
+MINUS = "−"
 REFERENCE = "gaussian"  # the method that all others are measured against
 
 
@@ -55,7 +56,7 @@ def fixed(value: object, places: int = 1, signed: bool = False) -> str:
     if not math.isfinite(value):
         return f"{value}"
     value = round(value, places) + 0.0  # + 0.0 turns -0.0 into 0.0
-    return f"{value:{'+' if signed and value else ''},.{places}f}"
+    return f"{value:{'+' if signed and value else ''},.{places}f}".replace("-", MINUS)
 
 
 def spread(entry: object, places: int, joint: str = " to ") -> str:

@@ -22,15 +22,16 @@ from jaxdiff.report.numbers import (
 )
 from jaxdiff.report.outcome import pair_names, verdict
 from jaxdiff.report.palette import ink, method_looks, view_looks
+from jaxdiff.report.training_curves import training_curves
 
 SCORES = Frame(
     "Nats over the Gaussian denoiser",
     "nats per image (right is better)",
-    "Mark: mean over held-out images. Bar: its 95 % interval. Rule: the Gaussian denoiser.",
+    "Mark: mean over held-out images. Bar: its 95\u00a0% interval. Rule: the Gaussian denoiser.",
 )
 PAIRED = Frame(
     "Paired differences",
-    "nats per image (right: the first is better)",
+    "nats per image (right: first is better)",
     "A bar that keeps clear of the rule at zero is a difference that these images resolve.",
 )
 ERROR = Frame(
@@ -154,7 +155,7 @@ def _paired_table(comparisons: Mapping) -> Table:
 
 
 def _difference(key: str) -> str:
-    return " − ".join(filter(None, pair_names(key)))
+    return "\u00a0− ".join(filter(None, pair_names(key)))  # no line may begin with the sign
 
 
 def methods(results: Mapping, looks: Looks) -> Section | None:
@@ -163,13 +164,14 @@ def methods(results: Mapping, looks: Looks) -> Section | None:
     comparisons = mapping(results, "comparisons")
     scores = {name: method.get("nats_over_gaussian") for name, method in entries.items()}
     scores = {name: score for name, score in scores.items() if score is not None}
+    quiet = [name for name, method in entries.items() if is_candidate(method)]
     differences = {_difference(key): entry for key, entry in comparisons.items()}
     blocks = [
         _methods_table(entries) if entries else None,
         _paired_table(comparisons) if comparisons else None,
         row(
             [
-                figures.forest("scores", scores, looks, SCORES),
+                figures.forest("scores", scores, looks, SCORES, quiet),
                 figures.forest("paired", differences, {}, PAIRED),
             ]
         ),
@@ -248,7 +250,7 @@ def training(results: Mapping, looks: Looks, views: Looks) -> Section | None:
     for index, (stage, entry) in enumerate(mapping(results, "stages").items()):
         view = stage.removeprefix("view/")
         color = views[view].ink if view != stage else looks[stage].ink
-        drawings.append(figures.training_curves(f"t{index}", stage, mapping(entry), color or ink("muted")))
+        drawings.append(training_curves(f"t{index}", stage, mapping(entry), color or ink("muted")))
     lead = (
         "Faint: the logged training loss. Strong: its running mean. Under it, for stages that were tuned, "
         "the score on the tuning images. Dashed: the step whose parameters were kept."

@@ -60,7 +60,7 @@ def summary(results: Mapping) -> str:
     places = decimals(entry for _, entry in rows)
     leader, entry = contenders[0]
     score = f"{fixed(interval(entry)[0], places)} nats per image"
-    ends = f"(95 % interval {spread(entry, places)}{_where(results)})"
+    ends = f"(95\u00a0% interval {spread(entry, places)}{_where(results)})"
     if rows[0][0] == REFERENCE or interval(entry)[0] <= 0:
         first = (
             f"No method improves on the Gaussian denoiser. The best other, {leader}, is at {score} {ends}."

@@ -7,7 +7,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from jaxdiff.report.numbers import decimals, duration, extent, fixed, interval, present, short_count, spread
+from jaxdiff.report.numbers import (
+    ABSENT,
+    MINUS,
+    decimals,
+    duration,
+    extent,
+    fixed,
+    interval,
+    present,
+    short_count,
+    spread,
+)
 from jaxdiff.report.outcome import pair_names, verdict
 
 WIDTH = 80
@@ -17,6 +28,11 @@ def _table(title: str) -> Table:
     return Table(
         title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
     )
+
+
+def _ascii(cell: str) -> str:
+    """Plain hyphens: the output may go to a file or to a terminal that knows nothing else."""
+    return cell.replace(ABSENT, "-").replace(MINUS, "-")
 
 
 def methods_table(results: Mapping) -> Table:
@@ -35,7 +51,7 @@ def methods_table(results: Mapping) -> Table:
         if score is not None:
             cells = [fixed(interval(score)[0], places), extent(name, score, places)]
         cells += [duration(method.get("seconds")), short_count(method.get("images_seen"))]
-        cells = [cell.replace("–", "-") for cell in [*cells, short_count(method.get("parameters"))]]
+        cells = [_ascii(cell) for cell in [*cells, short_count(method.get("parameters"))]]
         style = "dim" if method.get("kind") == "candidate" else "bold" if name == "residual" else None
         table.add_row(escape(name), *cells, style=style)
     return table
@@ -53,9 +69,12 @@ def comparisons_table(results: Mapping) -> Table:
     for key, entry in entries.items():
         first, second = pair_names(key)
         word = verdict(first, second, entry).split(":")[0].removesuffix(" is better")
-        mean = fixed(interval(entry)[0], places, signed=True)
+        mean = _ascii(fixed(interval(entry)[0], places, signed=True))
         table.add_row(
-            escape(f"{first} - {second}" if second else first), mean, spread(entry, places), escape(word)
+            escape(f"{first} - {second}" if second else first),
+            mean,
+            _ascii(spread(entry, places)),
+            escape(word),
         )
     return table
 

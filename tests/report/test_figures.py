@@ -48,9 +48,6 @@ def test_nothing_to_draw_gives_no_figure(values):
     assert figures.sigma_lines("a", {"residual": ([0.1, 1, 10], values)}, LOOKS, FRAME) is None
     assert figures.stacked("a", [0.1, 1, 10], {"residual": values}, LOOKS, FRAME) is None
     assert figures.forest("a", {"residual": {"mean": float("nan")}}, LOOKS, FRAME) is None
-    assert (
-        figures.training_curves("a", "s", {"history": {"step": [1, 2, 3], "loss": values}}, "#000000") is None
-    )
 
 
 def test_error_ratio_divides_by_the_reference_at_the_same_levels_only():
@@ -80,29 +77,33 @@ def test_bands_given_by_edges_sit_at_geometric_means():
     np.testing.assert_allclose(figures.band_centers([0.1, 1.0, 10.0], 2), [10**-0.5, 10**0.5])
 
 
-def test_smooth_keeps_constants_and_is_a_mean_over_the_window():
-    np.testing.assert_allclose(figures.smooth(np.full(9, 3.0), 5), 3.0)
-    np.testing.assert_allclose(figures.smooth(np.arange(9.0), 3)[1:-1], np.arange(9.0)[1:-1])
-    np.testing.assert_allclose(figures.smooth(np.arange(9.0), 3)[[0, -1]], [0.5, 7.5])
-
-
 def test_forest_labels_are_plain_text_even_with_dollars():
     drawing = figures.forest("a", {"$x_1$ <b>": {"mean": 1, "low": 0, "high": 2}}, {}, FRAME)
     assert "$x_1$ &lt;b&gt;" in drawing.svg
 
 
-def test_stages_with_tuning_have_two_panels_and_name_the_kept_step():
-    history = {"step": list(range(1, 1001)), "loss": [1.0 / n for n in range(1, 1001)]}
-    tuning = {"step": [0, 500, 1000], "score": [1.0, 3.0, 2.0]}
-    drawing = figures.training_curves(
-        "a", "s", {"history": history, "tuning": tuning, "best_step": 500}, "#000000"
+def test_a_failed_candidate_is_an_arrow_and_does_not_press_the_methods_flat():
+    entries = {
+        "residual": {"mean": 30, "low": 29, "high": 31},
+        "sum": {"mean": -1204.4, "low": -1300, "high": -1100},
+    }
+    drawing = figures.forest("a", entries, LOOKS, FRAME, quiet=["sum"])
+    assert "Off the chart: sum (−1,204)." in drawing.caption
+    assert "Off the chart" not in figures.forest("a", entries, LOOKS, FRAME).caption, (
+        "a method is never off it"
     )
-    assert "training loss" in drawing.svg and "tuning score" in drawing.svg
-    assert drawing.caption == "Kept: step 500."
-    alone = figures.training_curves(
-        "a", "s", {"history": history, "tuning": {"step": [], "score": []}}, "#000000"
+    series = {"residual": ([0.1, 1], [0.5, 0.6]), "gaussian": ([0.1, 1], [1.0, 300.0])}
+    assert (
+        "gaussian: goes on beyond"
+        in figures.sigma_lines("a", series, LOOKS, FRAME, quiet=["gaussian"]).caption
     )
-    assert "tuning score" not in alone.svg
+    assert "goes on" not in figures.sigma_lines("a", series, LOOKS, FRAME).caption
+
+
+def test_limits_hold_the_main_values_and_what_is_near():
+    low, high = figures.limits([[0.0, 4.0]], [[0.0, 4.0], [-2.0, 100.0]])
+    assert -2.6 < low < -2.0 and 7.0 < high < 7.6
+    assert figures.limits([], [[1.0, 1.0]]) == (0.5, 1.5)
 
 
 def luminance(color: str) -> float:

@@ -34,7 +34,7 @@ def test_fixed(value, text):
 
 
 def test_fixed_signed():
-    assert [numbers.fixed(v, 1, signed=True) for v in (2.0, -2.0, 0.0)] == ["+2.0", "-2.0", "0.0"]
+    assert [numbers.fixed(v, 1, signed=True) for v in (2.0, -2.0, 0.0)] == ["+2.0", "−2.0", "0.0"]
 
 
 def test_none_counts_as_absent_at_any_depth():

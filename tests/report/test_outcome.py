@@ -21,7 +21,7 @@ def swapped(results: dict, first: str, second: str) -> dict:
 def test_names_the_leader_with_its_interval_and_both_leads(results):
     text = summary(results)
     assert text.startswith("Nearest to the clean distribution is residual, 38.6 nats per image above")
-    assert "95 % interval 37.2 to 40.1, 500 held-out images" in text
+    assert "95\u00a0% interval 37.2 to 40.1, 500 held-out images" in text
     assert "residual is 6.80 nats (5.93 to 7.71) ahead of views_only and 11.20 nats (9.60 to 12.90)" in text
     assert "does not win" not in text
 
@@ -45,7 +45,7 @@ def test_a_lead_whose_interval_holds_zero_is_not_a_lead(results):
     text = summary(results)
     assert "ahead of views_only" not in text
     assert (
-        "Not resolved, as the interval includes zero: its difference from views_only, 0.40 nats (-0.30 to"
+        "Not resolved, as the interval includes zero: its difference from views_only, 0.40 nats (−0.30 to"
         in text
     )
 

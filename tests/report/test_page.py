@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdiff.report import figures
+from jaxdiff.report import figures, training_curves
 from jaxdiff.report.gallery import closest, flat
 from jaxdiff.report.page import render, write_report
 
@@ -50,7 +50,7 @@ class Page(HTMLParser):
             return
         self.words.append(data)
         if {"td", "th"} & set(self.open):
-            self.rows[-1][-1] += data
+            self.rows[-1][-1] += data.replace("\u00a0", " ")
 
     @property
     def text(self) -> str:
@@ -204,9 +204,10 @@ def paths(tree: dict, prefix: tuple = ()) -> list[tuple]:
 
 @pytest.mark.parametrize("replacement", [None, {}])
 def test_any_entry_may_be_missing(made, monkeypatch, replacement):
-    monkeypatch.setattr(figures, "panels", lambda *heights: (MagicMock(), [MagicMock() for _ in heights]))
-    monkeypatch.setattr(figures, "plain_log", lambda axes, which: None)
-    monkeypatch.setattr(figures, "inline", lambda figure, name, label: "<svg></svg>")
+    for module in (figures, training_curves):
+        monkeypatch.setattr(module, "panels", lambda *heights: (MagicMock(), [MagicMock() for _ in heights]))
+        monkeypatch.setattr(module, "plain_log", lambda axes, which: None)
+        monkeypatch.setattr(module, "inline", lambda figure, name, label: "<svg></svg>")
     whole = made[0] | {"config": {}, "stages": {"residual": made[0]["stages"]["residual"]}}
     whole["methods"] = {name: made[0]["methods"][name] for name in ("gaussian", "clean_only", "residual")}
     for path in paths(whole):
