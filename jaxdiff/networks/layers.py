@@ -28,7 +28,7 @@ def check_condition(cond: Mapping[str, jax.Array] | None, num_classes: int | Non
 
 
 def normalize(x: jax.Array, norm: str, dtype: jnp.dtype) -> jax.Array:
-    """x through a normalization layer: 'group' (about 16 channels a group), 'rms' (over channels) or 'none'."""
+    """x normalized: 'group' (about 16 channels a group), 'rms' (over channels) or 'none'."""
     if norm == "group":
         return nn.GroupNorm(num_groups=_groups(x.shape[-1]), use_bias=False, dtype=dtype)(x)
     if norm == "rms":

@@ -15,6 +15,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxdiff import registry
+from jaxdiff.networks.convolution import Conv
 from jaxdiff.networks.embeddings import ConditionEmbedding
 from jaxdiff.networks.layers import (
     NORMS,
@@ -33,15 +35,16 @@ class ResidualBlock(nn.Module):
     norm: str
     dropout: float
     dtype: jnp.dtype
+    forward_mode: bool
 
     @nn.compact
     def __call__(self, x: jax.Array, embedding: jax.Array, train: bool) -> jax.Array:
         """x (B, H, W, C), embedding (B, E); returns (B, H, W, channels)."""
         h = nn.silu(normalize(x, self.norm, self.dtype))
-        h = nn.Conv(self.channels, (3, 3), dtype=self.dtype)(h)
+        h = Conv(self.channels, self.dtype, forward_mode=self.forward_mode)(h)
         h = scale_and_shift(normalize(h, self.norm, self.dtype), embedding, self.dtype)
         h = nn.Dropout(self.dropout, deterministic=not train)(nn.silu(h))
-        h = nn.Conv(self.channels, (3, 3), dtype=self.dtype, kernel_init=nn.initializers.zeros)(h)
+        h = Conv(self.channels, self.dtype, zero=True, forward_mode=self.forward_mode)(h)
         if x.shape[-1] != self.channels:
             x = nn.Dense(self.channels, dtype=self.dtype)(x)
         return x + h
@@ -82,9 +85,12 @@ class UNet(nn.Module):
         num_classes: number of classes of cond['label'], or None.
         zero_init: the last layer is 0 at the start, so that F = 0.
         dtype: dtype of the computation; parameters and output are float32.
+        forward_mode: allow `jax.jvp`, at the price of slow training inside loops on the CPU (see
+            convolution.py).
 
-    Sizes that `patch * 2^(levels - 1)` does not divide are padded at the bottom and right with the edge's
-    values, and cropped back.
+    Raises ValueError for an unknown norm, no levels, a level of attention that does not exist, patch or
+    blocks below 1. Sizes that `patch * 2^(levels - 1)` does not divide are padded at the bottom and right
+    with the edge's values, and cropped back.
     """
 
     out_channels: int
@@ -98,6 +104,18 @@ class UNet(nn.Module):
     num_classes: int | None = None
     zero_init: bool = True
     dtype: jnp.dtype = jnp.float32
+    forward_mode: bool = False
+
+    def __post_init__(self):
+        registry.lookup(dict.fromkeys(NORMS), self.norm, "norm")
+        levels = len(self.channel_mults)
+        if not levels:
+            raise ValueError("unet: channel_mults needs one entry for each level, such as (1, 2)")
+        if self.patch < 1 or self.blocks < 1:
+            raise ValueError(f"unet: patch and blocks must be at least 1, got {self.patch} and {self.blocks}")
+        if any(not 0 <= level < levels for level in self.attention):
+            raise ValueError(f"unet: attention={self.attention} must be levels from 0 to {levels - 1}")
+        super().__post_init__()
 
     @nn.compact
     def __call__(
@@ -121,7 +139,6 @@ class UNet(nn.Module):
         Raises:
             ValueError: the condition has an unknown key, or a label for a network without classes.
         """
-        self._check()
         cond = check_condition(cond, self.num_classes)
         height, width = x.shape[1:3]
         if cond.get("image") is not None:
@@ -130,13 +147,12 @@ class UNet(nn.Module):
             c_noise, cond.get("label")
         )
         h = space_to_depth(self._pad(x.astype(self.dtype)), self.patch)
-        h = nn.Conv(self.channels * self.channel_mults[0], (3, 3), dtype=self.dtype)(h)
+        h = Conv(self.channels * self.channel_mults[0], self.dtype, forward_mode=self.forward_mode)(h)
         h, skips = self._encode(h, embedding, train)
         h = self._decode(h, skips, embedding, train)
         h = nn.silu(normalize(h, self.norm, self.dtype))
-        init = nn.initializers.zeros if self.zero_init else nn.initializers.lecun_normal()
-        h = nn.Conv(self.out_channels * self.patch**2, (3, 3), dtype=jnp.float32, kernel_init=init)(h)
-        return depth_to_space(h, self.patch)[:, :height, :width]
+        head = Conv(self.out_channels * self.patch**2, zero=self.zero_init, forward_mode=self.forward_mode)
+        return depth_to_space(head(h), self.patch)[:, :height, :width]
 
     def _encode(self, h, embedding, train):
         skips = []
@@ -161,19 +177,12 @@ class UNet(nn.Module):
 
     def _block(self, h, level, embedding, train):
         channels = self.channels * self.channel_mults[level]
-        h = ResidualBlock(channels, self.norm, self.dropout, self.dtype)(h, embedding, train)
+        h = ResidualBlock(channels, self.norm, self.dropout, self.dtype, self.forward_mode)(
+            h, embedding, train
+        )
         return SelfAttention(self.norm, self.dtype)(h) if level in self.attention else h
 
     def _pad(self, x):
         unit = self.patch * 2 ** (len(self.channel_mults) - 1)
         extra = [(-size) % unit for size in x.shape[1:3]]
         return jnp.pad(x, ((0, 0), (0, extra[0]), (0, extra[1]), (0, 0)), mode="edge") if any(extra) else x
-
-    def _check(self):
-        if self.norm not in NORMS:
-            raise ValueError(f"unet: norm is one of {', '.join(NORMS)}; got '{self.norm}'")
-        if not self.channel_mults:
-            raise ValueError("unet: channel_mults needs one entry for each level, such as (1, 2)")
-        levels = len(self.channel_mults)
-        if any(not 0 <= level < levels for level in self.attention):
-            raise ValueError(f"unet: attention={self.attention} must be levels from 0 to {levels - 1}")

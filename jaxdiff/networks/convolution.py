@@ -1,0 +1,97 @@
+"""Convolution of stride 1 whose gradient stays fast inside `jax.lax.scan` on the CPU.
+
+XLA's CPU compiler brings convolutions into the form that its fast kernels need (dimensions b01f, 01io ->
+b01f) in the outermost computation only. The two gradients of a convolution, as JAX writes them, are not in
+that form, and inside the body of a loop they run 30 times (gradient of the image) and 130 times (of the
+kernel) slower: measured at 8 x 8 pixels, 32 channels, batch 128; see docs/networks.md. Here both gradients
+are written in that form from the start:
+
+    y = x * w                    padding p on both sides, kernel k
+    gradient of x: g * flip(w)^T padding k - 1 - p
+    gradient of w: x^T * g^T     padding p, the batch summed in the place of the channels
+
+On other devices the gradient of the kernel is JAX's own, which their libraries recognize.
+"""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+
+def plain_convolve(x: jax.Array, kernel: jax.Array, padding: tuple[int, int]) -> jax.Array:
+    """The convolution with JAX's own derivatives, forward mode (`jax.jvp`) among them."""
+    both_sides = [(padding[0], padding[0]), (padding[1], padding[1])]
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), both_sides, dimension_numbers=DIMENSIONS)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve(x: jax.Array, kernel: jax.Array, padding: tuple[int, int]) -> jax.Array:
+    """The convolution with the gradients of the module's docstring; reverse mode of any order.
+
+    Args:
+        x: (B, H, W, I).
+        kernel: (h, w, I, O).
+        padding: zeros on both sides of the rows and of the columns.
+
+    Returns:
+        (B, H + 2 padding[0] - h + 1, W + 2 padding[1] - w + 1, O).
+    """
+    return plain_convolve(x, kernel, padding)
+
+
+def _forward(x, kernel, padding):
+    return convolve(x, kernel, padding), (x, kernel)
+
+
+def _backward(padding, residuals, g):
+    x, kernel = residuals
+    rows, columns = kernel.shape[0] - 1 - padding[0], kernel.shape[1] - 1 - padding[1]
+    grad_x = convolve(g, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), (rows, columns))
+    grad_kernel = jax.lax.platform_dependent(
+        x,
+        g,
+        cpu=partial(_kernel_gradient, padding=padding),
+        default=partial(_plain_kernel_gradient, like=kernel, padding=padding),
+    )
+    return grad_x, grad_kernel
+
+
+convolve.defvjp(_forward, _backward)
+
+
+def _kernel_gradient(x, g, padding):
+    return convolve(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), padding).transpose(1, 2, 0, 3)
+
+
+def _plain_kernel_gradient(x, g, like, padding):
+    like = jax.ShapeDtypeStruct(like.shape, like.dtype)
+    (grad_kernel,) = jax.linear_transpose(lambda kernel: plain_convolve(x, kernel, padding), like)(g)
+    return grad_kernel
+
+
+class Conv(nn.Module):
+    """3 x 3 convolution with bias, zeros around the image: (B, H, W, I) -> (B, H, W, channels).
+
+    Attributes:
+        channels: channels of the output.
+        dtype: dtype of the computation; the parameters are float32.
+        zero: the kernel starts at 0.
+        forward_mode: use JAX's own derivatives, so that `jax.jvp` works.
+    """
+
+    channels: int
+    dtype: jnp.dtype = jnp.float32
+    zero: bool = False
+    forward_mode: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        init = nn.initializers.zeros if self.zero else nn.initializers.lecun_normal()
+        kernel = self.param("kernel", init, (3, 3, x.shape[-1], self.channels))
+        bias = self.param("bias", nn.initializers.zeros, (self.channels,))
+        function = plain_convolve if self.forward_mode else convolve
+        return function(x.astype(self.dtype), kernel.astype(self.dtype), (1, 1)) + bias.astype(self.dtype)
