@@ -61,19 +61,21 @@ def residual(
         x0 = batch.y
         sigma = noise.sample_sigma(sigma_key, x0.shape[0])
         x = x0 + expand(sigma, x0) * jax.random.normal(noise_key, x0.shape, x0.dtype)
-        z = jax.lax.stop_gradient(base(x, sigma))
         apply = raw(params, True, dropout_key)
 
-        def rho_of(x):
-            return correction(apply, x, sigma, z, sigma_data)
+        def views_and_residual(x):
+            z = base(x, sigma)
+            return z, correction(apply, x, sigma, z, sigma_data)
 
         slope = jnp.zeros_like(sigma)
         if jacobian_penalty > 0:
+            # The whole slope of rho in x, through z as well: F sees both, and could hide its slope in either.
             probe = expand(sigma, x) * jax.random.normal(probe_key, x.shape, x.dtype)
-            rho, moved = jax.jvp(rho_of, (x,), (probe,))
+            (z, rho), (_, moved) = jax.jvp(views_and_residual, (x,), (probe,))
             slope = mean_square(moved)
         else:
-            rho = rho_of(x)
+            z, rho = views_and_residual(x)
+        z = jax.lax.stop_gradient(z)
         weight = edm_weight(sigma, sigma_data)
         error = (weight * mean_square(z + rho - x0)).mean()
         size = (weight * mean_square(rho)).mean()

@@ -60,6 +60,10 @@ def make_train_step(
         return state, {"loss": loss, "grad_norm": optax.tree.norm(grads), **metrics}
 
     def dispatch(state, batches, frozen, key):
+        if jax.tree.leaves(batches)[0].shape[0] == 1:
+            # No loop for one step: inside a loop, even of length one, XLA's CPU backend leaves the fast convolutions.
+            state, metrics = one_step(state, jax.tree.map(lambda leaf: leaf[0], batches), frozen, key)
+            return state, jax.tree.map(lambda leaf: leaf[None], metrics)
         return jax.lax.scan(lambda s, b: one_step(s, b, frozen, key), state, batches)
 
     shardings = state_sharding(mesh, abstract_state, rule)
