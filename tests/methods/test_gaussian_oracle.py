@@ -1,0 +1,147 @@
+"""Every method, minimised over linear denoisers on Gaussian data, gives the analytic posterior mean.
+
+With one noise level and F linear in its inputs the losses are quadratic in the parameters, so one Newton step is the
+minimiser on the sample.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from jaxdiff import operators
+from jaxdiff.diffusion.gaussian import gaussian_from_covariance
+from jaxdiff.diffusion.noise import NoiseDistribution
+from jaxdiff.methods import denoising, residual
+from jaxdiff.operators import Measurement
+
+SIGMA, COUNT = 0.7, 200_000
+LAW = gaussian_from_covariance(np.array([0.3, -0.4]), np.array([[1.0, 0.8], [0.8, 1.0]]))
+
+
+class Linear(nn.Module):
+    """F = W (x, image) + b."""
+
+    size: int
+
+    @nn.compact
+    def __call__(self, x, c_noise, cond=None, train=False):
+        inputs = x if cond is None else jnp.concatenate([x, cond["image"]], axis=-1)
+        return nn.Dense(self.size, kernel_init=nn.initializers.zeros)(inputs)
+
+
+def one_level(sigma):
+    return NoiseDistribution(P_mean=float(np.log(sigma)), P_std=0.0)
+
+
+def batch_of(y):
+    return Measurement(y=y, params=None, sigma_y=jnp.zeros(len(y)))
+
+
+def minimise(method, batch):
+    """The minimiser of a quadratic loss: one Newton step (least norm where the inputs are collinear)."""
+    flat, restore = ravel_pytree(method.init(jax.random.key(0), batch))
+
+    def loss(flat):
+        return method.loss(restore(flat), batch, jax.random.key(1))[0]
+
+    hessian, gradient = jax.jit(jax.hessian(loss))(flat), jax.jit(jax.grad(loss))(flat)
+    step = np.linalg.lstsq(np.asarray(hessian, np.float64), -np.asarray(gradient, np.float64), rcond=1e-6)[0]
+    return restore(flat + jnp.asarray(step, jnp.float32))
+
+
+def points():
+    return 2 * jax.random.normal(jax.random.key(5), (20, 2)), jnp.full((20,), SIGMA)
+
+
+MARGINALS = [
+    LAW.marginal(operators.build("coordinates", (2,), indices=(i,)), 1.0, (1,)) for i in range(2)
+]
+
+
+def views_apart(x, sigma):
+    """Each coordinate denoised alone: what views without correlation know."""
+    return jnp.concatenate([MARGINALS[i].denoiser(x[:, i : i + 1], sigma) for i in range(2)], axis=1)
+
+
+def test_denoising_gives_the_posterior_mean():
+    batch = batch_of(LAW.sample(jax.random.key(2), COUNT))
+    method = denoising(Linear(2), one_level(SIGMA), 1.0)
+    x, sigma = points()
+    learnt = method.denoiser(minimise(method, batch))(x, sigma)
+    np.testing.assert_allclose(learnt, LAW.denoiser(x, sigma), atol=0.02)
+    # The mutation of the oracle itself: another noise level is far outside the tolerance.
+    assert float(jnp.max(jnp.abs(learnt - LAW.denoiser(x, sigma * 0.8)))) > 0.1
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.5])
+def test_residual_gives_the_posterior_mean_shrunk_by_its_price(penalty):
+    """argmin |z + rho - x0|^2 + mu |rho|^2 over linear rho is (D* - z) / (1 + mu)."""
+    batch = batch_of(LAW.sample(jax.random.key(2), COUNT))
+    method = residual(Linear(2), one_level(SIGMA), 1.0, views_apart, penalty=penalty)
+    x, sigma = points()
+    learnt = method.denoiser(minimise(method, batch))(x, sigma)
+    z = views_apart(x, sigma)
+    expected = z + (LAW.denoiser(x, sigma) - z) / (1 + penalty)
+    np.testing.assert_allclose(learnt, expected, atol=0.02)
+    assert float(jnp.max(jnp.abs(expected - z))) > 0.1  # there was something to learn
+
+
+def test_residual_starts_at_the_views():
+    batch = batch_of(LAW.sample(jax.random.key(2), 16))
+    method = residual(Linear(2), one_level(SIGMA), 1.0, views_apart)
+    x, sigma = points()
+    start = method.denoiser(method.init(jax.random.key(0), batch))(x, sigma)
+    np.testing.assert_array_equal(start, views_apart(x, sigma))
+
+
+def test_jacobian_price_shrinks_the_slope_of_the_residual():
+    batch = batch_of(LAW.sample(jax.random.key(2), 20_000))
+    sizes = []
+    for price in (0.0, 1.0):
+        method = residual(Linear(2), one_level(SIGMA), 1.0, views_apart, jacobian_penalty=price)
+        params = minimise(method, batch)
+        x, sigma = points()
+        slope = jax.jacfwd(lambda x, p=params, m=method: m.denoiser(p)(x, sigma) - views_apart(x, sigma))(x)
+        sizes.append(float(jnp.linalg.norm(slope)))
+    assert sizes[1] < 0.7 * sizes[0]
+
+
+def test_guidance_differentiates_through_the_views():
+    batch = batch_of(LAW.sample(jax.random.key(2), 16))
+    method = residual(Linear(2), one_level(SIGMA), 1.0, views_apart)
+    denoiser = method.denoiser(method.init(jax.random.key(0), batch))
+    x, sigma = points()
+    slope = jax.grad(lambda x: jnp.sum(denoiser(x, sigma)))(x)
+    np.testing.assert_allclose(slope, jax.grad(lambda x: jnp.sum(views_apart(x, sigma)))(x), rtol=1e-5)
+    assert float(jnp.min(jnp.abs(slope))) > 0.1
+
+
+def test_masked_view_learns_on_what_it_sees_and_hidden_pixels_stay_zero():
+    operator = operators.build("mask", (2, 2, 1), mask="top")
+    noise = jax.random.normal(jax.random.key(0), (64, 2, 2, 1))
+    batch = batch_of(operator(noise))
+    method = denoising(Linear(1), one_level(SIGMA), 1.0, operator)
+    denoised = method.denoiser(minimise(method, batch))(operator(noise), jnp.full((64,), SIGMA))
+    np.testing.assert_array_equal(denoised[:, 1], 0.0)
+    assert float(jnp.max(jnp.abs(denoised[:, 0]))) > 0.1
+    value = method.loss(method.init(jax.random.key(0), batch), batch, jax.random.key(1))[0]
+    assert bool(jnp.isfinite(value))
+
+
+def test_poisoned_hidden_pixels_leave_loss_and_gradient_finite():
+    """What a view holds is A x: NaN under the mask must reach neither the loss nor the gradient."""
+    operator = operators.build("mask", (2, 2, 1), mask="top")
+    x = jnp.ones((8, 2, 2, 1)).at[:, 1].set(jnp.nan)
+    batch = batch_of(operator(x))
+    method = denoising(Linear(1), one_level(SIGMA), 1.0, operator)
+    params = method.init(jax.random.key(0), batch)
+    value, grads = jax.value_and_grad(lambda p: method.loss(p, batch, jax.random.key(1))[0])(params)
+    assert bool(jnp.isfinite(value)) and all(bool(jnp.all(jnp.isfinite(g))) for g in jax.tree.leaves(grads))
+
+
+def test_negative_price_is_refused():
+    with pytest.raises(ValueError, match="penalty must not be negative"):
+        residual(Linear(2), one_level(SIGMA), 1.0, views_apart, penalty=-1.0)
