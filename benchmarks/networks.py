@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdiff.networks import build_network
+from jaxdiff.networks import build_network, init_key
 
 BATCH = 128
 STEPS = 8
@@ -88,14 +88,14 @@ def train_step(network, optimizer, state, batch):
 
 
 class Case:
-    """One network, compiled; `dispatch` is 'step' (one step a call), 'scan' or 'unrolled' (STEPS steps a call)."""
+    """One network, compiled; `dispatch` is 'step' (one step a call), 'scan' or 'unrolled' (STEPS of them)."""
 
     def __init__(self, name, shape, args, dispatch="step"):
         self.name, self.shape, self.args, self.dispatch = name, shape, args, dispatch
         network = build_network("unet", out_channels=shape[-1], **args)
         optimizer = optax.adam(1e-3)
         x = jax.random.normal(jax.random.key(0), (BATCH, *shape))
-        params = jax.jit(network.init)(jax.random.key(1), x, jnp.zeros(BATCH))["params"]
+        params = jax.jit(network.init)(init_key(jax.random.key(1)), x, jnp.zeros(BATCH))["params"]
         self.parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
         step = partial(train_step, network, optimizer)
         self.steps_per_call = 1 if dispatch == "step" else STEPS
