@@ -13,7 +13,9 @@ MODES = ("all", "train", "sample", "evaluate", "report")
 _CONFIG = config_flags.DEFINE_config_file("config", None, "configs/NAME.py[:variant]", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "where the run is kept (default: runs/<config>)")
 _MODE = flags.DEFINE_enum("mode", "all", MODES, "which part of the experiment to run")
-_DISTRIBUTED = flags.DEFINE_bool("distributed", False, "call jax.distributed.initialize (Cloud TPU pods, SLURM)")
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "call jax.distributed.initialize (Cloud TPU pods, SLURM)"
+)
 
 
 def main(argv: list[str]) -> int:

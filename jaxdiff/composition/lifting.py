@@ -1,12 +1,16 @@
 """Views and their lift into the full space.
 
-A view V = A X with A A^T = c I sees X_sigma = X + sigma Z as V + sigma sqrt(c) Z': its denoiser D_V must be asked at
+A view V = A X with A A^T = c I sees X_sigma = X + sigma Z as V + sigma sqrt(c) Z': its denoiser D_V must be
+asked at
 
-    (A x, sigma sqrt(c)).                                                                                    (1)
+    (A x, sigma sqrt(c)).
+    (1)
 
-The lifted score A^T s_V(A x, sigma sqrt(c)) is the gradient of log p_V(A x), and as a full-space denoiser it reads
+The lifted score A^T s_V(A x, sigma sqrt(c)) is the gradient of log p_V(A x), and as a full-space denoiser it
+reads
 
-    D(x, sigma) = x + A^+ (D_V(A x, sigma sqrt(c)) - A x),    A^+ = A^T / c.                                  (2)
+    D(x, sigma) = x + A^+ (D_V(A x, sigma sqrt(c)) - A x),    A^+ = A^T / c.
+    (2)
 """
 
 from collections.abc import Callable, Sequence

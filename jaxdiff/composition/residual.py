@@ -1,9 +1,11 @@
 """The residual: what the views together do not know, learnt from the clean examples.
 
-    D(x, sigma) = z(x, sigma) + g(sigma) c_out(sigma) F_theta(c_in x, c_noise, z)                             (1)
+    D(x, sigma) = z(x, sigma) + g(sigma) c_out(sigma) F_theta(c_in x, c_noise, z)
+    (1)
 
-z, the fused views, takes the place of EDM's c_skip x; F's last layer starts at zero, so that training starts at the views;
-z is also an input of F. c_out = sigma sigma_data / sqrt(sigma^2 + sigma_data^2) (Karras et al. 2022, table 1).
+z, the fused views, takes the place of EDM's c_skip x; F's last layer starts at zero, so that training starts
+at the views; z is also an input of F. c_out = sigma sigma_data / sqrt(sigma^2 + sigma_data^2) (Karras et al.
+2022, table 1).
 """
 
 from collections.abc import Callable
@@ -20,8 +22,8 @@ def residual_input(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """What F sees: (c_in x, c_noise, (x - z) / sigma); the last is the noise that the views believe in.
 
-    z itself is within F's reach as a difference of the first and the last; given as predicted noise it has unit size at every sigma, and at small sigma, where z and x
-    are nearly equal, it does not drown.
+    z itself is within F's reach as a difference of the first and the last; given as predicted noise it has
+    unit size at every sigma, and at small sigma, where z and x are nearly equal, it does not drown.
     """
     scale = edm_preconditioning(sigma, sigma_data)
     return expand(scale.c_in, x) * x, scale.c_noise, (x - z) / expand(sigma, x)
@@ -37,7 +39,8 @@ def residual_denoiser(
 
     Args:
       base: z(x, sigma), the fused views.
-      network: raw F(x, c_noise, image): noisy input, noise embedding input, conditioning image; each (B, ...).
+      network: raw F(x, c_noise, image): noisy input, noise embedding input, conditioning image; each (B,
+          ...).
       sigma_data: standard deviation of the data (the scale of c_out).
       gate: g(sigma) -> (B,) or (B, 1); None for 1.
 

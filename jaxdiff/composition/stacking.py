@@ -3,12 +3,15 @@
 With candidates D_1..D_K and errors e_k = D_k - x0 on clean *tuning* images, band s has the Gram matrix
 G_s[k, l] = E<e_k, e_l>, and the weights are
 
-    w_s = argmin_w  w^T G_s w    subject to  w >= 0, sum w = 1.                                              (1)
+    w_s = argmin_w  w^T G_s w    subject to  w >= 0, sum w = 1.
+    (1)
 
-On the images they are fitted on they are never worse than the best candidate, and on others only by the tuning
-noise; so they must be fitted on images that trained nothing. For the two candidates z and z + rho, (1) is the gate
+On the images they are fitted on they are never worse than the best candidate, and on others only by the
+tuning noise; so they must be fitted on images that trained nothing. For the two candidates z and z + rho,
+(1) is the gate
 
-    g(sigma) = E<x0 - z, rho> / E|rho|^2, clipped to [0, 1].                                                 (2)
+    g(sigma) = E<x0 - z, rho> / E|rho|^2, clipped to [0, 1].
+    (2)
 """
 
 import jax
@@ -22,7 +25,8 @@ from jaxdiff.diffusion.noise import expand
 def simplex_least_squares(gram: np.ndarray) -> np.ndarray:
     """argmin w^T G w over the simplex, (K,), for one positive semi-definite Gram matrix (K, K).
 
-    Non-negative least squares gives the direction: min_{v >= 0} v^T G v - 2 * 1^T v has v* = w* / (w*^T G w*), so scaling v* to sum to one gives w*.
+    Non-negative least squares gives the direction: min_{v >= 0} v^T G v - 2 * 1^T v has v* = w* / (w*^T G
+    w*), so scaling v* to sum to one gives w*.
     """
     gram = np.asarray(gram, np.float64)
     count = len(gram)
@@ -41,7 +45,8 @@ def fit_stacking(gram: np.ndarray, sigmas: np.ndarray, smooth: float = 1.0) -> B
     Args:
       gram: error Gram matrices of the candidates on tuning images, (S, K, K).
       sigmas: the bands' noise levels, (S,).
-      smooth: kernel width in bands; bands are put on one scale (their mean diagonal) before they are averaged.
+      smooth: kernel width in bands; bands are put on one scale (their mean diagonal) before they are
+          averaged.
 
     Returns:
       A table of weights (S, K): non-negative, each row sums to one.

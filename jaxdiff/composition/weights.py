@@ -1,10 +1,12 @@
 """How much each view is trusted in each noise band: the weights w_i(sigma) of the fusion.
 
-    inverse_error:  w_i(sigma) = 1 / (E || A_i^+ (D_i - A_i x0) ||^2 / rank_i)                                 (1)
-    fitted:         argmin_w E || z_w(x, sigma) - x0 ||^2, started from (1)                                   (2)
+    inverse_error:  w_i(sigma) = 1 / (E || A_i^+ (D_i - A_i x0) ||^2 / rank_i)
+     (1)
+    fitted:         argmin_w E || z_w(x, sigma) - x0 ||^2, started from (1)
+    (2)
 
-both on clean tuning images. (1) measures a view over all it sees; (2) looks only where the choice matters, in the
-directions that several views share.
+both on clean tuning images. (1) measures a view over all it sees; (2) looks only where the choice matters,
+in the directions that several views share.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Fitted arrays on disk: computed once, read back afterwards, so that a resumed run uses the same numbers bit for bit."""
+"""Fitted arrays on disk: computed once, then read back, so that a resumed run uses the same bits."""
 
 import dataclasses
 import os

@@ -30,11 +30,18 @@ INTERRUPTED = 75  # EX_TEMPFAIL: run the same command again
 
 
 def main(
-    config: ConfigDict, config_name: str, workdir: str | None, mode: str, distributed: bool, command_line: list[str]
+    config: ConfigDict,
+    config_name: str,
+    workdir: str | None,
+    mode: str,
+    distributed: bool,
+    command_line: list[str],
 ) -> int:
     """Run `mode`; returns the exit code (0 done, 2 wrong input, 75 stopped on request with everything saved)."""
     console = Console()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
+    logging.basicConfig(
+        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)]
+    )
     workdir_path = Path(workdir or Path("runs") / default_name(config_name))
     try:
         check_names(config)
@@ -92,7 +99,9 @@ def check_same_config(config: ConfigDict, workdir: Path) -> None:
         write_atomically(path, lambda temporary: temporary.write_text(json.dumps(now, indent=1)))
         return
     before = json.loads(path.read_text())
-    changed = [k for k in sorted({*before, *now}) if before.get(k) != now.get(k) and not k.startswith(FREE_KEYS)]
+    changed = [
+        k for k in sorted({*before, *now}) if before.get(k) != now.get(k) and not k.startswith(FREE_KEYS)
+    ]
     if changed:
         lines = [f"  config.{key}: {before.get(key)!r} -> {now.get(key)!r}" for key in changed]
         raise ConfigError(
@@ -101,7 +110,9 @@ def check_same_config(config: ConfigDict, workdir: Path) -> None:
         )
 
 
-def run_images(config: ConfigDict, workdir: Path, mode: str, console: Console, command_line: list[str]) -> int:
+def run_images(
+    config: ConfigDict, workdir: Path, mode: str, console: Console, command_line: list[str]
+) -> int:
     """The modes of an experiment on images."""
     check_same_config(config, workdir)
     results = finished(workdir, config)

@@ -93,7 +93,9 @@ def view_candidates(plan: Plan, parts: Parts, fusion: str, cg_steps: int) -> Cal
         made = {
             "gaussian": lambda: start,
             "fusion": fused,
-            "anchored": lambda: composition.anchored_fusion(views, x, sigma, start, weights, denoised, cg_steps),
+            "anchored": lambda: composition.anchored_fusion(
+                views, x, sigma, start, weights, denoised, cg_steps
+            ),
         }
         return jnp.stack([made[name]() for name in plan.candidates])
 

@@ -13,7 +13,9 @@ def load_config(spec: str):
     if not Path(file).exists():
         known = [str(p) for p in sorted(Path(file).parent.glob("*.py"))] if Path(file).parent.is_dir() else []
         guess = registry.nearest(file, known)
-        raise FileNotFoundError(f"--config: there is no file {file}" + (f"; did you mean {guess}?" if guess else ""))
+        raise FileNotFoundError(
+            f"--config: there is no file {file}" + (f"; did you mean {guess}?" if guess else "")
+        )
     module_spec = importlib.util.spec_from_file_location("_config", file)
     module = importlib.util.module_from_spec(module_spec)
     module_spec.loader.exec_module(module)

@@ -96,7 +96,9 @@ def check_names(config: ConfigDict) -> None:
         _choose(f"composition.candidates[{index}]", name, CANDIDATES)
     for name, view in config.views.items():
         if "name" not in view.operator:
-            raise ConfigError(f"config.views.{name}.operator has no 'name'; known: {', '.join(operators.names())}")
+            raise ConfigError(
+                f"config.views.{name}.operator has no 'name'; known: {', '.join(operators.names())}"
+            )
         _choose(f"views.{name}.operator.name", view.operator.name, operators.names())
         _choose(f"views.{name}.method", view.method, VIEW_METHODS)
         if view.sigma_y < 0:
@@ -125,9 +127,11 @@ def _choose(path, value, choices):
 
 
 def merge(base: Mapping, changes: Mapping, path: str) -> dict:
-    """`base` with those `changes` that are not None; a key that `base` has not is an error that names the nearest.
+    """`base` with those `changes` that are not None; a key that `base` has not is an error that names the
+    nearest.
 
-    Where `changes` names another network, `base` is left behind: the arguments of one network mean nothing to another.
+    Where `changes` names another network, `base` is left behind: the arguments of one network mean nothing
+    to another.
     """
     base = dict(base)
     changes = {key: value for key, value in changes.items() if value is not None}
@@ -141,7 +145,9 @@ def merge(base: Mapping, changes: Mapping, path: str) -> dict:
     return {**base, **changes}
 
 
-def stage_plan(config: ConfigDict, path: str, changes: Mapping, channels: int, scale: float = 1.0) -> StagePlan:
+def stage_plan(
+    config: ConfigDict, path: str, changes: Mapping, channels: int, scale: float = 1.0
+) -> StagePlan:
     """The stage at `path`, whose config changes `network` and `train`; `scale` = sqrt(c) shifts its noise."""
     train = merge(config.train, changes["train"], f"{path}.train")
     network = merge(config.network, changes["network"], f"{path}.network")

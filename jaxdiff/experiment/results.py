@@ -54,7 +54,9 @@ def read_results(workdir: Path) -> tuple[dict, dict[str, np.ndarray]]:
     """
     path = workdir / "results.json"
     if not path.exists():
-        raise FileNotFoundError(f"{path}: nothing to report yet; run with --mode=all or --mode=evaluate first")
+        raise FileNotFoundError(
+            f"{path}: nothing to report yet; run with --mode=all or --mode=evaluate first"
+        )
     with np.load(workdir / "arrays.npz", allow_pickle=False) as stored:
         return json.loads(path.read_text()), dict(stored)
 
@@ -96,7 +98,7 @@ def _stage_entries(run: Run, parts: Parts) -> dict[str, dict]:
 
 
 def _errors(run: Run, parts: Parts, sigmas: np.ndarray) -> dict[str, np.ndarray]:
-    """Squared errors (N, S) of every method and candidate; all see the same noise, shared parts are evaluated once."""
+    """Squared errors (N, S) of methods and candidates: the same noise for all, shared parts evaluated once."""
     names = list(run.plan.candidates)
 
     def candidates(parts, x, sigma):
@@ -122,11 +124,18 @@ def _share(stages: dict[str, dict], names: list[str], key: str) -> float:
     return sum(stages[name][key] for name in names)
 
 
-def _method_entries(run: Run, errors: dict[str, np.ndarray], sigmas: np.ndarray, stages: dict) -> dict[str, dict]:
+def _method_entries(
+    run: Run, errors: dict[str, np.ndarray], sigmas: np.ndarray, stages: dict
+) -> dict[str, dict]:
     """Nats, denoising curve and cost of every method and candidate."""
     settings, values = run.config.evaluate, int(np.prod(run.plan.image_shape))
     views = [f"view/{view.name}" for view in run.plan.views]
-    used = {"gaussian": [], "views_only": views, "clean_only": ["clean_only"], "residual": [*views, "residual"]}
+    used = {
+        "gaussian": [],
+        "views_only": views,
+        "clean_only": ["clean_only"],
+        "residual": [*views, "residual"],
+    }
     entries = {}
     for name, error in errors.items():
         stage_names = used.get(name, [*views, "residual"] if "residual" in name else views)
@@ -204,7 +213,10 @@ def _pictures(run: Run, parts: Parts) -> tuple[dict[str, np.ndarray], dict[str, 
         arrays[f"samples/{name}"] = images
         near = nearest_neighbors(images, clean)
         entry["sample_distance"][name] = float(near.distances.mean())
-        arrays[f"neighbors/{name}/samples"], arrays[f"neighbors/{name}/nearest"] = images, clean[near.indices[:, 0]]
+        arrays[f"neighbors/{name}/samples"], arrays[f"neighbors/{name}/nearest"] = (
+            images,
+            clean[near.indices[:, 0]],
+        )
     entry["held_out_distance"] = float(nearest_neighbors(held_out[:count], clean).distances.mean())
     return arrays, entry
 
@@ -218,7 +230,11 @@ def evaluate(run: Run, parts: Parts, command_line: list[str]) -> tuple[dict, dic
     methods = _method_entries(run, errors, sigmas, stages)
     arrays, neighbor_entry = _pictures(run, parts)
     names = list(run.plan.candidates)
-    stacking = {"views_only": names, "residual": [*names, "views + residual"], "clean_only": ["gaussian", "network"]}
+    stacking = {
+        "views_only": names,
+        "residual": [*names, "views + residual"],
+        "clean_only": ["gaussian", "network"],
+    }
     gate = parts.stacking["residual"]
     results = {
         "title": run.config.title,

@@ -101,7 +101,13 @@ def train_views(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
 
         only = parts.replace(operators={view.name: view.operator}, view_gaussians={})
         state = _train(
-            run, f"view/{view.name}", view.stage, factory, {"parts": only, "tuning": seen}, run.data.views[view.name], tune
+            run,
+            f"view/{view.name}",
+            view.stage,
+            factory,
+            {"parts": only, "tuning": seen},
+            run.data.views[view.name],
+            tune,
         )
         params[view.name] = state.best
     return parts.replace(view_params=params)

@@ -1,6 +1,7 @@
 """What is fitted on the clean tuning images: early stopping, fusion weights, stacking.
 
-All three look at the same noisy versions of the tuning images, made once: `draws` noise draws per image and band.
+All three look at the same noisy versions of the tuning images, made once: `draws` noise draws per image and
+band.
 """
 
 from collections.abc import Callable
@@ -66,11 +67,12 @@ def band_widths(sigmas: jax.Array) -> jax.Array:
 
 
 def score(denoiser, tuning: TuningSet, reference: jax.Array | None = None) -> jax.Array:
-    """Tuning score of a denoiser: minus the integral of its error, in nats, so that every band counts by what it is worth.
+    """Tuning score of a denoiser: minus the integral of its error, in nats, so that every band counts by
+    what it is worth.
 
-    The EDM-weighted loss does not see the small sigmas that carry the nats; l / sigma^2 in ln sigma does. With `reference`
-    (S, M, ...), another denoiser's output, each band counts after the best gate between the two: a network is
-    not stopped early for a band that its gate will close.
+    The EDM-weighted loss does not see the small sigmas that carry the nats; l / sigma^2 in ln sigma does.
+    With `reference` (S, M, ...), another denoiser's output, each band counts after the best gate between the
+    two: a network is not stopped early for a band that its gate will close.
     """
     denoised = by_band(denoiser, tuning)
     if reference is not None:
@@ -95,7 +97,9 @@ def gram(candidates, tuning: TuningSet) -> jax.Array:
     return jax.lax.map(band, (tuning.noisy, tuning.sigmas))
 
 
-def fit_fusion(views, gaussian, tuning: TuningSet, ranks, kind: str, smooth: float, cg_steps: int) -> BandTable:
+def fit_fusion(
+    views, gaussian, tuning: TuningSet, ranks, kind: str, smooth: float, cg_steps: int
+) -> BandTable:
     """The weights w_i(sigma) of the fusion: 'uniform', 'inverse_error' or 'fitted' (see composition.weights)."""
     sigmas = np.asarray(tuning.sigmas)
     if kind == "uniform" or len(views) == 1:

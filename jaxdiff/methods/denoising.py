@@ -1,9 +1,11 @@
 """Denoising score matching in the EDM form, on clean images or in the space of a view.
 
-    L = E lambda(sigma) || D_theta(y + sigma Pi n, sigma) - y ||^2,   lambda = (sigma^2 + sigma_data^2) / (sigma sigma_data)^2
+    L = E lambda(sigma) || D_theta(y + sigma Pi n, sigma) - y ||^2,   lambda = (sigma^2 + sigma_data^2) /
+    (sigma sigma_data)^2
 
-(Karras et al. 2022, equation 2 and table 1). Pi is the projector on the range of the view's operator: the identity
-for pooling and crops; for a zero-filled mask it keeps hidden pixels at zero, where the view has no noise and no data.
+(Karras et al. 2022, equation 2 and table 1). Pi is the projector on the range of the view's operator: the
+identity for pooling and crops; for a zero-filled mask it keeps hidden pixels at zero, where the view has no
+noise and no data.
 """
 
 from typing import Any
@@ -25,7 +27,8 @@ def denoising(
       network: raw F(x, c_noise, cond, train); output of the input's shape.
       noise: distribution of ln sigma, in the space of `y`.
       sigma_data: standard deviation of `y`.
-      operator: the view's operator where its range is not the whole view space (zero-filled masks), else None.
+      operator: the view's operator where its range is not the whole view space (zero-filled masks), else
+          None.
     """
 
     def project(values):

@@ -1,11 +1,14 @@
 """The residual on clean data: EDM-weighted denoising error of z + rho, with the size of rho as a price.
 
-    L = E lambda(sigma) { || z + rho - x0 ||^2 + mu || rho ||^2 + nu || d rho / d x  v ||^2 },    v ~ N(0, I)      (1)
+    L = E lambda(sigma) { || z + rho - x0 ||^2 + mu || rho ||^2 + nu || d rho / d x  v ||^2 },    v ~ N(0, I)
+         (1)
 
-z = stop_gradient(base(x, sigma)). Without a price (mu = nu = 0), dropout, weight decay and early stopping a fit of rho
-equals a fit from scratch, for any class of networks closed under adding z: what the views are worth enters through the
-regularisation, the capacity and the start. The Jacobian term keeps rho smooth, as differences of scores need
-(Sobolev regularisation); v is a Hutchinson probe, scaled by sigma so that the term has the units of the others.
+z = stop_gradient(base(x, sigma)). Without a price (mu = nu = 0), dropout, weight decay and early stopping a
+fit of rho
+equals a fit from scratch, for any class of networks closed under adding z: what the views are worth enters
+through the regularisation, the capacity and the start. The Jacobian term keeps rho smooth, as differences of
+scores need (Sobolev regularisation); v is a Hutchinson probe, scaled by sigma so that the term has the units
+of the others.
 """
 
 from collections.abc import Callable

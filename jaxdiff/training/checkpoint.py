@@ -47,8 +47,8 @@ class StageCheckpoints:
     def save(self, step: int, state: Any) -> None:
         """Start to save `state`; returns while the files are still being written.
 
-        The state is copied on the device first: its buffers are donated to the next step, which may run before
-        the background write has read them.
+        The state is copied on the device first: its buffers are donated to the next step, which may run
+        before the background write has read them.
         """
         if self._manager.latest_step() == step:
             return
@@ -62,7 +62,8 @@ class StageCheckpoints:
     def restore(self, abstract_state: Any) -> Any | None:
         """The newest readable state, None where nothing was saved.
 
-        A checkpoint that cannot be read is named in the log and moved to `<directory>/damaged/<step>`; the one before it is used.
+        A checkpoint that cannot be read is named in the log and moved to `<directory>/damaged/<step>`; the
+        one before it is used.
 
         Raises:
           DamagedCheckpoints: there are checkpoints, and none can be read.

@@ -54,7 +54,8 @@ class Stage(NamedTuple):
       name: such as 'view/low_res'.
       factory: frozen -> Method.
       frozen: parameters of earlier stages, a pytree.
-      batches: start_step, steps_per_dispatch -> iterator of batches (NumPy, leading axes (K, B)); may have `close`.
+      batches: start_step, steps_per_dispatch -> iterator of batches (NumPy, leading axes (K, B)); may have
+          `close`.
       example: one small batch (B >= 1), for the shapes.
       settings: the budget.
       tune: (frozen, params) -> score on tuning images, the higher the better; None for no early stopping.
@@ -99,10 +100,11 @@ class StopRequest:
 
 
 def dispatch_length(settings: TrainSettings, tuned: bool) -> int:
-    """Steps per dispatch: the largest number up to the asked one that divides steps, saving and tuning intervals.
+    """Steps per dispatch: the largest number up to the asked one that divides steps, saving and tuning
+    intervals.
 
-    0 asks for the device's best: 16, but 1 on a CPU, where XLA runs a convolution's gradient inside a loop many times
-    slower than outside.
+    0 asks for the device's best: 16, but 1 on a CPU, where XLA runs a convolution's gradient inside a loop
+    many times slower than outside.
     """
     asked = settings.steps_per_dispatch or (1 if jax.default_backend() == "cpu" else 16)
     common = math.gcd(settings.steps, settings.checkpoint_every)
@@ -181,23 +183,30 @@ def _run(stage, state, step, key, mesh, length, checkpoints, directory, console,
     batches = stage.batches(start, length)
     sharding = batch_sharding(mesh, 1)
     tune = None if stage.tune is None else jax.jit(stage.tune)
-    pending, began = None, time.monotonic()
+    pending, compiled, compile_seconds, began = None, None, 0.0, time.monotonic()
     progress = StageProgress(
         stage.name, settings.steps, start, per_step=settings.batch, unit="images", console=console
     )
     try:
         with progress as bar:
             for at in range(start, settings.steps, length):
-                state, metrics = step(state, global_batch(next(batches), sharding), stage.frozen, key)
+                batch = global_batch(next(batches), sharding)
+                if compiled is None:
+                    compiled = step.lower(state, batch, stage.frozen, key).compile()
+                    compile_seconds = time.monotonic() - began
+                state, metrics = compiled(state, batch, stage.frozen, key)
                 # Read the numbers of the dispatch before this one: the device never waits for the host.
                 if pending is not None:
                     began = _log(stage.name, writer, bar, pending, began)
-                pending, done = (at + length, length, metrics), at + length
+                pending, done = (at + length, length, metrics, compile_seconds), at + length
+                compile_seconds = 0.0
                 if tune is not None and (done % settings.tune_every == 0 or done == settings.steps):
                     state = _keep_best(state, tune(stage.frozen, state.ema), writer, done)
                 last = done == settings.steps
                 if last or stop or done % settings.checkpoint_every == 0:
-                    began = _log(stage.name, writer, bar, pending, began)  # raises before a bad state is saved
+                    began = _log(
+                        stage.name, writer, bar, pending, began
+                    )  # raises before a bad state is saved
                     pending = None
                     if last and tune is None:
                         state = state.replace(best=jax.tree.map(jnp.copy, state.ema), best_step=state.step)
@@ -215,17 +224,18 @@ def _run(stage, state, step, key, mesh, length, checkpoints, directory, console,
 
 def _log(name, writer, bar, pending, began):
     """Write the metrics of one dispatch (means over its steps); returns the time now."""
-    done, length, metrics = pending
+    done, length, metrics, compile_seconds = pending
     values = {key: np.asarray(value, np.float64) for key, value in jax.device_get(metrics).items()}
     bad = np.flatnonzero(~np.isfinite(values["loss"]))
     if bad.size:
         raise NonFiniteLoss(
-            f"stage {name}, step {done - length + int(bad[0]) + 1}: the loss is {values['loss'][bad[0]]}. Nothing after the "
-            "last checkpoint was kept; try a lower train.lr, train.clip > 0 or train.dtype = 'float32'"
+            f"stage {name}, step {done - length + int(bad[0]) + 1}: the loss is {values['loss'][bad[0]]}. Nothing "
+            "after the last checkpoint was kept; try a lower train.lr, train.clip > 0 or train.dtype = 'float32'"
         )
     now = time.monotonic()
     means = {key: float(value.mean()) for key, value in values.items()}
-    writer.write(done, {**means, "seconds": now - began})
+    spent = {"seconds": now - began} | ({"compile_seconds": compile_seconds} if compile_seconds else {})
+    writer.write(done, {**means, **spent})
     bar.update(done, f"loss {means['loss']:.4f}")
     return now
 

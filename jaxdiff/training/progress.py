@@ -4,11 +4,18 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 
 class StageProgress:
-    """`with StageProgress('view/low_res', 1200, unit='images', per_step=128) as bar: bar.update(step, 'loss 0.31')`."""
+    """A context: `with StageProgress('view/top', 1200, per_step=128) as bar: bar.update(step, 'loss 0.31')`."""
 
     def __init__(
         self,
@@ -41,7 +48,9 @@ class StageProgress:
                 console=self.console,
             )
             self._bar.start()
-            self._task = self._bar.add_task(self.name, total=self.total, completed=self.start, rate="", note="")
+            self._task = self._bar.add_task(
+                self.name, total=self.total, completed=self.start, rate="", note=""
+            )
         return self
 
     def __exit__(

@@ -23,7 +23,8 @@ def batch_sharding(mesh: Mesh, batch_axis: int = 0) -> NamedSharding:
 def state_sharding(mesh: Mesh, tree: Any, rule: str = "replicated", min_size: int = 2**16) -> Any:
     """A sharding for every leaf of `tree` (arrays or ShapeDtypeStructs).
 
-    'fsdp' splits the longest axis that the number of devices divides, of leaves with at least `min_size` elements.
+    'fsdp' splits the longest axis that the number of devices divides, of leaves with at least `min_size`
+    elements.
 
     Raises:
       ValueError: an unknown rule.

@@ -15,7 +15,8 @@ class TrainState:
     Attributes:
       step: optimiser steps done, int32 scalar.
       params, ema, opt_state: parameters, their exponential moving average, the optimiser's state.
-      best, best_score, best_step: the moving average with the highest tuning score so far, its score and step.
+      best, best_score, best_step: the moving average with the highest tuning score so far, its score and
+          step.
     """
 
     step: jax.Array
@@ -30,7 +31,8 @@ class TrainState:
 class OptimizerSettings(NamedTuple):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019), warm-up and decay of the learning rate.
 
-    `decay` is 'constant' or 'cosine' (to zero at `steps`); weight decay leaves out biases and scales (ndim < 2).
+    `decay` is 'constant' or 'cosine' (to zero at `steps`); weight decay leaves out biases and scales (ndim <
+    2).
     """
 
     lr: float = 1e-3
@@ -54,7 +56,9 @@ def learning_rate(settings: OptimizerSettings) -> optax.Schedule:
         raise ValueError(f"train.decay: unknown decay '{settings.decay}'; known: constant, cosine")
     if not warmup:
         return after
-    return optax.join_schedules([optax.linear_schedule(settings.lr / warmup, settings.lr, warmup), after], [warmup])
+    return optax.join_schedules(
+        [optax.linear_schedule(settings.lr / warmup, settings.lr, warmup), after], [warmup]
+    )
 
 
 def make_optimizer(settings: OptimizerSettings) -> optax.GradientTransformation:

@@ -15,7 +15,8 @@ from jaxdiff.training.state import TrainState
 def ema_decay(step: jax.Array, batch_size: int, halflife: float, rampup: float) -> jax.Array:
     """Decay per step of a moving average with its half-life in images (Karras et al. 2022, appendix F).
 
-    beta = 0.5^(batch / min(halflife, rampup * images seen)); rampup 0 switches the ramp off, halflife 0 the average.
+    beta = 0.5^(batch / min(halflife, rampup * images seen)); rampup 0 switches the ramp off, halflife 0 the
+    average.
     """
     seen = (step + 1).astype(jnp.float32) * batch_size
     span = jnp.minimum(halflife, seen * rampup) if rampup > 0 else jnp.float32(halflife)
@@ -34,8 +35,9 @@ def make_train_step(
 ) -> Callable[[TrainState, Any, Any, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
     """A jitted `dispatch(state, batches, frozen, key) -> (state, metrics)`.
 
-    `batches` has leading axes (K, B): K steps run in one `lax.scan`. The key of a step is fold_in(key, state.step), so
-    the result does not depend on K. `state` is donated. `frozen` (earlier stages' parameters) goes in as an argument and not as a
+    `batches` has leading axes (K, B): K steps run in one `lax.scan`. The key of a step is fold_in(key,
+    state.step), so the result does not depend on K. `state` is donated. `frozen` (earlier stages'
+    parameters) goes in as an argument and not as a
     constant: it is neither compiled into the program nor traced again when it changes.
 
     Args:

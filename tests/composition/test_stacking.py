@@ -56,7 +56,9 @@ def test_gate_fitted_on_training_images_is_worse_than_the_views():
         return weights @ held_out @ weights
 
     views_error = held_out[0, 0]
-    assert held_out_error(moments(False)) <= 1.02 * views_error  # gate on tuning images: never worse, up to tuning noise
+    assert (
+        held_out_error(moments(False)) <= 1.02 * views_error
+    )  # gate on tuning images: never worse, up to tuning noise
     assert held_out_error(moments(True)) > 1.5 * views_error  # gate on training images: the mutation
 
 

@@ -1,7 +1,7 @@
 """Every method, minimised over linear denoisers on Gaussian data, gives the analytic posterior mean.
 
-With one noise level and F linear in its inputs the losses are quadratic in the parameters, so one Newton step is the
-minimiser on the sample.
+With one noise level and F linear in its inputs the losses are quadratic in the parameters, so one Newton
+step is the minimiser on the sample.
 """
 
 import flax.linen as nn
@@ -56,9 +56,7 @@ def points():
     return 2 * jax.random.normal(jax.random.key(5), (20, 2)), jnp.full((20,), SIGMA)
 
 
-MARGINALS = [
-    LAW.marginal(operators.build("coordinates", (2,), indices=(i,)), 1.0, (1,)) for i in range(2)
-]
+MARGINALS = [LAW.marginal(operators.build("coordinates", (2,), indices=(i,)), 1.0, (1,)) for i in range(2)]
 
 
 def views_apart(x, sigma):
@@ -104,7 +102,12 @@ def test_jacobian_price_shrinks_the_slope_of_the_residual():
         method = residual(Linear(2), one_level(SIGMA), 1.0, views_apart, jacobian_penalty=price)
         params = minimise(method, batch)
         x, sigma = points()
-        slope = jax.jacfwd(lambda x, p=params, m=method: m.denoiser(p)(x, sigma) - views_apart(x, sigma))(x)
+        denoiser = method.denoiser(params)
+
+        def rho(x, denoiser=denoiser, sigma=sigma):
+            return denoiser(x, sigma) - views_apart(x, sigma)
+
+        slope = jax.jacfwd(rho)(x)
         sizes.append(float(jnp.linalg.norm(slope)))
     assert sizes[1] < 0.7 * sizes[0]
 

