@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+SMALL = 2
 
 
 def plain_convolve(x: jax.Array, kernel: jax.Array, padding: tuple[int, int]) -> jax.Array:
@@ -73,6 +74,18 @@ def _plain_kernel_gradient(x, g, like, padding):
     return grad_kernel
 
 
+def convolve_small(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The 3 x 3 convolution with a border of zeros, as one product of matrices: each pixel's neighborhood,
+    flat.
+
+    For images of 1 or 2 pixels a side, where the CPU's convolution is 6 to 20 times slower than this.
+    """
+    height, width = x.shape[1:3]
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    shifted = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+    return jnp.concatenate(shifted, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+
+
 class Conv(nn.Module):
     """3 x 3 convolution with bias, zeros around the image: (B, H, W, I) -> (B, H, W, channels).
 
@@ -93,5 +106,9 @@ class Conv(nn.Module):
         init = nn.initializers.zeros if self.zero else nn.initializers.lecun_normal()
         kernel = self.param("kernel", init, (3, 3, x.shape[-1], self.channels))
         bias = self.param("bias", nn.initializers.zeros, (self.channels,))
-        function = plain_convolve if self.forward_mode else convolve
-        return function(x.astype(self.dtype), kernel.astype(self.dtype), (1, 1)) + bias.astype(self.dtype)
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        if min(x.shape[1:3]) <= SMALL:
+            y = convolve_small(x, kernel)
+        else:
+            y = (plain_convolve if self.forward_mode else convolve)(x, kernel, (1, 1))
+        return y + bias.astype(self.dtype)

@@ -72,6 +72,15 @@ def test_module_is_a_same_padded_convolution_with_bias():
     np.testing.assert_allclose(out, expected + np.arange(4), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (2, 5), (1, 3)])
+def test_small_images_take_another_way_to_the_same_result(size):
+    x, kernel = arrays((3, *size, 4), (3, 3, 4, 5))
+    variables = {"params": {"kernel": kernel, "bias": jnp.zeros(5)}}
+    np.testing.assert_allclose(
+        Conv(5).apply(variables, x), plain_convolve(x, kernel, (1, 1)), rtol=1e-4, atol=1e-4
+    )
+
+
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the form matters to XLA's CPU compiler only")
 def test_every_convolution_of_a_scanned_training_step_has_the_fast_form():
     network = build_network("unet", 1, channels=4, channel_mults=(1, 1))
