@@ -13,6 +13,7 @@ def network() -> ConfigDict:
     network.patch = 1  # patchified stem: 1, 2 or 4
     network.attention = ()  # levels with self-attention
     network.dropout = 0.0  # dropout in the residual blocks
+    network.forward_mode = False  # convolutions that also know jvp; switched on where a Jacobian price needs it
     return network
 
 
@@ -33,6 +34,7 @@ def train() -> ConfigDict:
     train.steps_per_dispatch = 0  # steps per call into the device; 0: 16, or 1 on a CPU
     train.checkpoint_every = 200  # steps
     train.tune_every = 100  # steps between looks at the tuning images (early stopping keeps the best)
+    train.patience = 0  # stop after so many looks without a better score; 0: use the whole budget
     train.sharding = "replicated"  # replicated | fsdp
     return train
 

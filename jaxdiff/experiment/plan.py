@@ -152,6 +152,8 @@ def stage_plan(
     train = merge(config.train, changes["train"], f"{path}.train")
     network = merge(config.network, changes["network"], f"{path}.network")
     name = network.pop("name")
+    if "forward_mode" in network and config.residual.jacobian_penalty > 0:
+        network["forward_mode"] = True
     network = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in network.items()}
     try:
         module = build_network(name, channels, dtype=train["dtype"], **network)
@@ -175,6 +177,7 @@ def stage_plan(
         ema_rampup=train["ema_rampup"],
         checkpoint_every=min(train["checkpoint_every"], steps),
         tune_every=min(train["tune_every"], steps),
+        patience=train["patience"],
         sharding=train["sharding"],
     )
     noise = NoiseDistribution(config.noise.P_mean + math.log(scale), config.noise.P_std)

@@ -24,6 +24,7 @@ from jaxdiff.experiment.sampling import draw_samples, write_samples
 from jaxdiff.experiment.stages import Run, stage_directory
 from jaxdiff.operators import describe
 from jaxdiff.report.page import write_report
+from jaxdiff.training.loop import steps_done
 from jaxdiff.training.metrics import read_metrics
 from jaxdiff.training.progress import StageProgress
 
@@ -83,7 +84,7 @@ def _stage_entries(run: Run, parts: Parts) -> dict[str, dict]:
         best = max(tuned, key=lambda r: r["tuning_score"])["step"] if tuned else plan.settings.steps
         seconds = sum(r["seconds"] for r in losses)
         compile_seconds = sum(r.get("compile_seconds", 0.0) for r in losses)
-        images = plan.settings.steps * plan.settings.batch
+        images = (steps_done(stage_directory(run.workdir, name)) or 0) * plan.settings.batch
         entries[name] = {
             "history": {key: [r[key] for r in losses] for key in ("step", "loss", "grad_norm")},
             "tuning": {"step": [r["step"] for r in tuned], "score": [r["tuning_score"] for r in tuned]},

@@ -16,7 +16,7 @@ from jaxdiff.diffusion.noise import karras_schedule
 from jaxdiff.experiment.arrays import write_atomically
 from jaxdiff.experiment.model import Parts, method_denoiser
 from jaxdiff.experiment.plan import Plan
-from jaxdiff.report.images import save_grid, to_uint8
+from jaxdiff.report.images import save_grid
 from jaxdiff.sampling import Churn, sample
 from jaxdiff.training.progress import StageProgress
 
@@ -57,5 +57,6 @@ def write_samples(images: np.ndarray, directory: Path, name: str, columns: int =
     grid, arrays = directory / f"{name}.png", directory / f"{name}.npz"
     directory.mkdir(parents=True, exist_ok=True)
     save_grid(grid, images[:400], columns or int(np.ceil(np.sqrt(min(len(images), 400)))))
-    write_atomically(arrays, lambda path: np.savez_compressed(path, images=to_uint8(images)))
+    pixels = np.clip(np.rint((np.asarray(images) + 1.0) * 127.5), 0, 255).astype(np.uint8)
+    write_atomically(arrays, lambda path: np.savez_compressed(path, images=pixels))
     return grid, arrays

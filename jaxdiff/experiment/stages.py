@@ -16,7 +16,7 @@ from jaxdiff.experiment.arrays import saved
 from jaxdiff.experiment.data import ExperimentData
 from jaxdiff.experiment.model import Parts
 from jaxdiff.experiment.plan import Plan, StagePlan
-from jaxdiff.training.loop import Stage, StopRequest, train_stage
+from jaxdiff.training.loop import Stage, StopRequest, steps_done, train_stage
 from jaxdiff.training.state import TrainState
 
 
@@ -195,11 +195,6 @@ def train(run: Run) -> Parts:
 
 
 def unfinished(run: Run) -> list[str]:
-    """Names of the stages that have no final checkpoint yet."""
-    plans = {f"view/{view.name}": view.stage for view in run.plan.views}
-    plans |= {"residual": run.plan.residual, "clean_only": run.plan.clean_only}
-
-    def done(name, plan):
-        return (stage_directory(run.workdir, name) / "checkpoints" / str(plan.settings.steps)).is_dir()
-
-    return [name for name, plan in plans.items() if not done(name, plan)]
+    """Names of the stages that are not over yet."""
+    names = [*(f"view/{view.name}" for view in run.plan.views), "residual", "clean_only"]
+    return [name for name in names if steps_done(stage_directory(run.workdir, name)) is None]

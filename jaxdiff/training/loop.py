@@ -23,6 +23,7 @@ from jaxdiff.training.state import OptimizerSettings, TrainState, init_state, ma
 from jaxdiff.training.step import make_train_step
 
 log = logging.getLogger("jaxdiff")
+DONE = "done.txt"
 
 
 class Interrupted(Exception):
@@ -44,6 +45,7 @@ class TrainSettings(NamedTuple):
     ema_rampup: float = 0.05
     checkpoint_every: int = 500
     tune_every: int = 100
+    patience: int = 0
     sharding: str = "replicated"
 
 
@@ -113,6 +115,25 @@ def dispatch_length(settings: TrainSettings, tuned: bool) -> int:
     return max(k for k in range(1, min(asked, common) + 1) if common % k == 0)
 
 
+def mark_done(directory: Path, step: int) -> None:
+    """Leave a note that the stage is over, after its last checkpoint is on disk."""
+    (directory / DONE).write_text(f"{step}\n")
+
+
+def steps_done(directory: Path) -> int | None:
+    """The step at which the stage in `directory` was over; None where it is not yet."""
+    path = directory / DONE
+    return int(path.read_text()) if path.exists() else None
+
+
+def is_over(state: TrainState, settings: TrainSettings, tuned: bool) -> bool:
+    """Whether the budget is spent, or the tuning score has not risen for `patience` looks (0: never stops early)."""
+    step = int(state.step)
+    since_best = step - int(state.best_step)
+    out_of_patience = tuned and settings.patience > 0 and since_best >= settings.patience * settings.tune_every
+    return step >= settings.steps or out_of_patience
+
+
 def _abstract(state, shardings):
     def leaf(value, sharding):
         return jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=sharding)
@@ -161,7 +182,8 @@ def train_stage(
         state = checkpoints.restore(_abstract(shapes, shardings))
         if state is None:
             state = jax.jit(fresh, out_shardings=shardings)(init_key)
-        if int(state.step) >= settings.steps:
+        if is_over(state, settings, stage.tune is not None):
+            mark_done(directory, int(state.step))
             return state
         step = make_train_step(
             stage.factory,
@@ -202,19 +224,23 @@ def _run(stage, state, step, key, mesh, length, checkpoints, directory, console,
                 compile_seconds = 0.0
                 if tune is not None and (done % settings.tune_every == 0 or done == settings.steps):
                     state = _keep_best(state, tune(stage.frozen, state.ema), writer, done)
-                last = done == settings.steps
+                    last = is_over(state, settings, True)
+                else:
+                    last = done == settings.steps
                 if last or stop or done % settings.checkpoint_every == 0:
-                    began = _log(
-                        stage.name, writer, bar, pending, began
-                    )  # raises before a bad state is saved
-                    pending = None
+                    # Raises before a bad state is saved.
+                    began, pending = _log(stage.name, writer, bar, pending, began), None
                     if last and tune is None:
                         state = state.replace(best=jax.tree.map(jnp.copy, state.ema), best_step=state.step)
                     checkpoints.save(done, state)
-                if stop and not last:
+                if last:
+                    break
+                if stop:
                     checkpoints.wait()
                     name = signal.Signals(stop.signal).name
                     raise Interrupted(f"{name}: stage {stage.name} saved at step {done} of {settings.steps}")
+        checkpoints.wait()
+        mark_done(directory, done)
     finally:
         writer.close()
         if hasattr(batches, "close"):

@@ -132,6 +132,15 @@ def test_best_is_the_moving_average_with_the_highest_score(tmp_path):
     assert_same_bits(state.best, state.ema)
 
 
+def test_patience_stops_a_stage_that_does_not_get_better(tmp_path):
+    worse_and_worse = stage(steps=40, patience=2)._replace(
+        tune=lambda frozen, params: -jnp.sum(jnp.square(params["Dense_0"]["bias"]))
+    )
+    state = train_stage(worse_and_worse, jax.random.key(0), tmp_path)
+    assert int(state.best_step) == 5 and int(state.step) == 15 and loop.steps_done(tmp_path) == 15
+    assert_same_bits(train_stage(worse_and_worse, jax.random.key(0), tmp_path), state)
+
+
 def test_non_finite_loss_names_stage_and_step_and_keeps_the_last_good_state(tmp_path):
     def poisoned(start, length):
         for index, batch in enumerate(batches(start, length)):
