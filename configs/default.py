@@ -13,7 +13,9 @@ def network() -> ConfigDict:
     network.patch = 1  # patchified stem: 1, 2 or 4
     network.attention = ()  # levels with self-attention
     network.dropout = 0.0  # dropout in the residual blocks
-    network.forward_mode = False  # convolutions that also know jvp; switched on where a Jacobian price needs it
+    network.forward_mode = (
+        False  # convolutions that also know jvp; switched on where a Jacobian price needs it
+    )
     return network
 
 

@@ -7,8 +7,9 @@ Cost:     FILL
 Figures:  FILL
 """
 
-from configs import default
 from ml_collections import ConfigDict
+
+from configs import default
 
 
 def get_config(variant: str = "") -> ConfigDict:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from absl import logging as absl_logging
 from ml_collections import ConfigDict
 from rich.console import Console
 from rich.logging import RichHandler
@@ -39,9 +40,10 @@ def main(
 ) -> int:
     """Run `mode`; returns the exit code (0 done, 2 wrong input, 75 stopped on request with everything saved)."""
     console = Console()
-    logging.basicConfig(
-        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=console, show_path=False)]
-    )
+    # absl (and with it Orbax and JAX) logs every detail at INFO; a person at a terminal wants warnings only.
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    handler = RichHandler(console=console, show_path=False, show_time=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
     workdir_path = Path(workdir or Path("runs") / default_name(config_name))
     try:
         check_names(config)

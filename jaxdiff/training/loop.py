@@ -130,7 +130,9 @@ def is_over(state: TrainState, settings: TrainSettings, tuned: bool) -> bool:
     """Whether the budget is spent, or the tuning score has not risen for `patience` looks (0: never stops early)."""
     step = int(state.step)
     since_best = step - int(state.best_step)
-    out_of_patience = tuned and settings.patience > 0 and since_best >= settings.patience * settings.tune_every
+    out_of_patience = (
+        tuned and settings.patience > 0 and since_best >= settings.patience * settings.tune_every
+    )
     return step >= settings.steps or out_of_patience
 
 

@@ -102,7 +102,10 @@ def test_another_config_in_the_same_workdir_is_refused_key_by_key(trained, capsy
 
 def test_sampling_before_training_is_a_clear_error(tmp_path, capsys):
     assert run(tiny_digits(), tmp_path, "sample") == 2
-    assert "not trained yet: view/bottom, view/low_res, view/top, residual, clean_only" in capsys.readouterr().err
+    assert (
+        "not trained yet: view/bottom, view/low_res, view/top, residual, clean_only"
+        in capsys.readouterr().err
+    )
 
 
 def test_parts_of_the_data_are_disjoint_and_views_hold_no_clean_image():
