@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdiff.networks import build_network
+from jaxdiff.networks import build_network, convolution
 from jaxdiff.networks.convolution import Conv, convolve, plain_convolve
 
 CASES = [
@@ -34,6 +34,15 @@ def test_value_and_gradients_are_those_of_jax(x_shape, kernel_shape, padding):
 
     for ours, theirs in zip(*(jax.tree.leaves(results(f)) for f in (convolve, plain_convolve)), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("x_shape", "kernel_shape", "padding"), CASES)
+def test_kernel_gradients_of_both_kinds_of_device_agree(x_shape, kernel_shape, padding):
+    x, kernel = arrays(x_shape, kernel_shape)
+    g = jax.random.normal(jax.random.key(1), plain_convolve(x, kernel, padding).shape)
+    on_cpu = convolution._kernel_gradient(x, g, padding)
+    elsewhere = convolution._plain_kernel_gradient(x, g, kernel, padding)
+    np.testing.assert_allclose(on_cpu, elsewhere, rtol=1e-4, atol=1e-4)
 
 
 def test_second_derivatives_are_those_of_jax():
