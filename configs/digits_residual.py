@@ -29,6 +29,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.network.channel_mults = (1, 2)
     config.network.blocks = 1
     config.network.patch = 2  # 16 x 16 in 2 x 2 patches: 4 times cheaper than without
+    config.views.low_res.network.patch = 1  # 8 x 8 is small enough as it is
     config.train.steps = 4000
     config.train.batch = 32  # small batches: many steps for the same images, 30 nats better than 128 here
     config.train.lr = 2e-3
@@ -44,7 +45,10 @@ def get_config(variant: str = "") -> ConfigDict:
         part.train.weight_decay = 0.01
         part.train.tune_every = 250
         part.train.patience = 6
-    config.sample.steps = 32
+    # Stochastic sampling mends on the way what the views do not know of each other.
+    config.sample.steps = 50
+    config.sample.s_churn = 40.0
+    config.sample.s_noise = 1.0
     return tiny(config) if variant == "tiny" else config
 
 
@@ -57,9 +61,11 @@ def tiny(config: ConfigDict) -> ConfigDict:
     config.views.top.operator.update(height=4, width=8)
     config.views.bottom.operator.update(top=4, height=4, width=8)
     config.network.update(channels=8, channel_mults=(1,), patch=1)
+    for part in (config.residual, config.clean_only):
+        part.train.tune_every = 3
     config.train.update(steps=6, batch=8, checkpoint_every=3, tune_every=3, warmup=2)
     config.residual.train.steps = config.clean_only.train.steps = 6
     config.bands.count = 5
     config.evaluate.update(batch=16, resamples=200)
-    config.sample.update(count=4, batch=4, steps=4)
+    config.sample.update(count=4, batch=4, steps=4, s_churn=0.0)
     return config

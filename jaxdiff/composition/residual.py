@@ -18,15 +18,25 @@ from jaxdiff.diffusion.preconditioning import edm_preconditioning
 
 
 def residual_input(
-    x: jax.Array, sigma: jax.Array, z: jax.Array, sigma_data: float
+    x: jax.Array, sigma: jax.Array, known: jax.Array, sigma_data: float
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What F sees: (c_in x, c_noise, (x - z) / sigma); the last is the noise that the views believe in.
+    """What F sees: (c_in x, c_noise, the noise (x - D) / sigma that z and the single views believe in).
 
-    z itself is within F's reach as a difference of the first and the last; given as predicted noise it has
-    unit size at every sigma, and at small sigma, where z and x are nearly equal, it does not drown.
+    Each D is within F's reach as a difference of x and its noise; given as noise it has unit size at every
+    sigma, and at small sigma, where D and x are nearly equal, it does not drown.
+
+    Args:
+      x: (B, ..., C).
+      sigma: (B,).
+      known: (M, B, ..., C), z first.
+      sigma_data: standard deviation of the data.
+
+    Returns:
+      Scaled input (B, ..., C), c_noise (B,), image of the noises (B, ..., M C).
     """
     scale = edm_preconditioning(sigma, sigma_data)
-    return expand(scale.c_in, x) * x, scale.c_noise, (x - z) / expand(sigma, x)
+    noises = (x - known) / expand(sigma, x)
+    return expand(scale.c_in, x) * x, scale.c_noise, jnp.concatenate(list(noises), axis=-1)
 
 
 def residual_denoiser(
@@ -38,7 +48,7 @@ def residual_denoiser(
     """The denoiser of equation 1.
 
     Args:
-      base: z(x, sigma), the fused views.
+      base: (x, sigma) -> (M, B, ...): z, the fused views, first, then what else F may look at.
       network: raw F(x, c_noise, image): noisy input, noise embedding input, conditioning image; each (B,
           ...).
       sigma_data: standard deviation of the data (the scale of c_out).
@@ -49,17 +59,17 @@ def residual_denoiser(
     """
 
     def denoise(x, sigma):
-        z = base(x, sigma)
-        rho = correction(network, x, sigma, z, sigma_data)
+        known = base(x, sigma)
+        rho = correction(network, x, sigma, known, sigma_data)
         if gate is not None:
             rho = expand(jnp.reshape(gate(sigma), sigma.shape), x) * rho
-        return z + rho
+        return known[0] + rho
 
     return denoise
 
 
-def correction(network, x: jax.Array, sigma: jax.Array, z: jax.Array, sigma_data: float) -> jax.Array:
-    """rho = c_out(sigma) F(c_in x, c_noise, z), the residual before the gate, (B, ...)."""
-    scaled, c_noise, image = residual_input(x, sigma, z, sigma_data)
+def correction(network, x: jax.Array, sigma: jax.Array, known: jax.Array, sigma_data: float) -> jax.Array:
+    """rho = c_out(sigma) F(...), the residual before the gate, (B, ...)."""
+    scaled, c_noise, image = residual_input(x, sigma, known, sigma_data)
     c_out = edm_preconditioning(sigma, sigma_data).c_out
     return expand(c_out, x) * network(scaled, c_noise, image)

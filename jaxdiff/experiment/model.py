@@ -74,14 +74,14 @@ def make_views(plan: Plan, parts: Parts) -> list[View]:
     return views
 
 
-def view_candidates(plan: Plan, parts: Parts, fusion: str, cg_steps: int) -> Callable[..., jax.Array]:
-    """(x, sigma) -> (K, B, ...): the candidates `plan.candidates`; each view is evaluated once."""
+def view_outputs(
+    plan: Plan, parts: Parts, fusion: str, cg_steps: int
+) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """(x, sigma) -> candidates (K, B, ...), lifted views (V, B, ...); each view is evaluated once."""
 
-    def candidates(x, sigma):
+    def outputs(x, sigma):
         views = make_views(plan, parts)
         start = parts.gaussian.denoiser(x, sigma)
-        if set(plan.candidates) == {"gaussian"}:
-            return jnp.stack([start] * len(plan.candidates))
         denoised = composition.view_denoised(views, x, sigma)
         weights = None if parts.fusion is None else parts.fusion(sigma)
 
@@ -90,16 +90,20 @@ def view_candidates(plan: Plan, parts: Parts, fusion: str, cg_steps: int) -> Cal
                 return composition.sum_of_scores(views, x, sigma, denoised)
             return composition.fuse(views, x, sigma, start, weights, denoised, cg_steps)
 
-        made = {
-            "gaussian": lambda: start,
-            "fusion": fused,
-            "anchored": lambda: composition.anchored_fusion(
-                views, x, sigma, start, weights, denoised, cg_steps
-            ),
-        }
-        return jnp.stack([made[name]() for name in plan.candidates])
+        def anchored():
+            return composition.anchored_fusion(views, x, sigma, start, weights, denoised, cg_steps)
 
-    return candidates
+        made = {"gaussian": lambda: start, "fusion": fused, "anchored": anchored}
+        lifted = [composition.lift(view, x, sigma, d) for view, d in zip(views, denoised, strict=True)]
+        return jnp.stack([made[name]() for name in plan.candidates]), jnp.stack(lifted)
+
+    return outputs
+
+
+def view_candidates(plan: Plan, parts: Parts, fusion: str, cg_steps: int) -> Callable[..., jax.Array]:
+    """(x, sigma) -> (K, B, ...): the candidates `plan.candidates`."""
+    outputs = view_outputs(plan, parts, fusion, cg_steps)
+    return lambda x, sigma: outputs(x, sigma)[0]
 
 
 def views_only(plan: Plan, parts: Parts, fusion: str, cg_steps: int) -> Denoiser:
@@ -108,15 +112,21 @@ def views_only(plan: Plan, parts: Parts, fusion: str, cg_steps: int) -> Denoiser
     return lambda x, sigma: composition.stack(candidates(x, sigma), parts.stacking["views_only"], sigma)
 
 
+def _known(parts: Parts, candidates: jax.Array, lifted: jax.Array, sigma: jax.Array) -> jax.Array:
+    """What the residual network looks at: z, then the lifted views."""
+    z = composition.stack(candidates, parts.stacking["views_only"], sigma)
+    return jnp.concatenate([z[None], lifted])
+
+
 def residual_method(plan: Plan, parts: Parts, config: Any) -> Method:
     """The method that learns the residual on top of `views_only`."""
     stage = plan.residual
-    base = views_only(plan, parts, config.composition.fusion, config.composition.cg_steps)
+    outputs = view_outputs(plan, parts, config.composition.fusion, config.composition.cg_steps)
     return residual(
         stage.network,
         stage.noise,
         parts.sigma_data["residual"],
-        base,
+        lambda x, sigma: _known(parts, *outputs(x, sigma), sigma),
         config.residual.penalty,
         config.residual.jacobian_penalty,
     )
@@ -130,15 +140,15 @@ def clean_method(plan: Plan, parts: Parts) -> Method:
 
 def residual_candidates(plan: Plan, parts: Parts, config: Any) -> Callable[..., jax.Array]:
     """(x, sigma) -> (K + 1, B, ...): the candidates of the views, then z + rho."""
-    candidates = view_candidates(plan, parts, config.composition.fusion, config.composition.cg_steps)
+    outputs = view_outputs(plan, parts, config.composition.fusion, config.composition.cg_steps)
     stage = plan.residual
 
     def all_candidates(x, sigma):
-        parts_of_z = candidates(x, sigma)
-        z = composition.stack(parts_of_z, parts.stacking["views_only"], sigma)
-        method = residual(stage.network, stage.noise, parts.sigma_data["residual"], lambda *_: z)
+        candidates, lifted = outputs(x, sigma)
+        known = _known(parts, candidates, lifted, sigma)
+        method = residual(stage.network, stage.noise, parts.sigma_data["residual"], lambda *_: known)
         full = method.denoiser(parts.residual_params)(x, sigma)
-        return jnp.concatenate([parts_of_z, full[None]])
+        return jnp.concatenate([candidates, full[None]])
 
     return all_candidates
 

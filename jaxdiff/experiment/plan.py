@@ -94,6 +94,10 @@ def check_names(config: ConfigDict) -> None:
         _choose(path, get(config, path), choices)
     for index, name in enumerate(config.composition.candidates):
         _choose(f"composition.candidates[{index}]", name, CANDIDATES)
+    if config.task == "images" and not len(config.views):
+        raise ConfigError(
+            "config.views is empty: give at least one, such as default.view({'name': 'identity'}, 1.0)"
+        )
     for name, view in config.views.items():
         if "name" not in view.operator:
             raise ConfigError(

@@ -71,6 +71,11 @@ def _plain(config: Any) -> dict:
     return json.loads(json.dumps(config.to_dict()))
 
 
+def _thinned(values: list[float], most: int = 500) -> list[float]:
+    """Means over blocks of a long series, so that results.json and the page stay small."""
+    return [float(np.mean(block)) for block in np.array_split(values, most)] if len(values) > most else values
+
+
 def _stage_entries(run: Run, parts: Parts) -> dict[str, dict]:
     """Cost and history of every stage, from its metrics file."""
     networks = {f"view/{v.name}": (v.stage, parts.view_params[v.name]) for v in run.plan.views}
@@ -86,7 +91,7 @@ def _stage_entries(run: Run, parts: Parts) -> dict[str, dict]:
         compile_seconds = sum(r.get("compile_seconds", 0.0) for r in losses)
         images = (steps_done(stage_directory(run.workdir, name)) or 0) * plan.settings.batch
         entries[name] = {
-            "history": {key: [r[key] for r in losses] for key in ("step", "loss", "grad_norm")},
+            "history": {key: _thinned([r[key] for r in losses]) for key in ("step", "loss", "grad_norm")},
             "tuning": {"step": [r["step"] for r in tuned], "score": [r["tuning_score"] for r in tuned]},
             "best_step": best,
             "seconds": seconds,

@@ -16,6 +16,7 @@ import jax
 from jaxdiff.diffusion.noise import NoiseDistribution, edm_weight, expand
 from jaxdiff.diffusion.preconditioning import precondition
 from jaxdiff.methods.base import Method, mean_square
+from jaxdiff.networks import init_key
 
 
 def denoising(
@@ -44,7 +45,7 @@ def denoising(
 
     def init(key, batch):
         sigma = noise.sample_sigma(key, batch.y.shape[0])
-        return network.init(key, batch.y, sigma, None, train=False)["params"]
+        return network.init(init_key(key), batch.y, sigma, None, train=False)["params"]
 
     def loss(params, batch, key):
         sigma_key, noise_key, dropout_key = jax.random.split(key, 3)

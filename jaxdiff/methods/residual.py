@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxdiff.composition.residual import correction, residual_denoiser
 from jaxdiff.diffusion.noise import NoiseDistribution, edm_weight, expand
 from jaxdiff.methods.base import Method, mean_square
+from jaxdiff.networks import init_key
 
 
 def residual(
@@ -33,10 +34,10 @@ def residual(
     """The method `residual`.
 
     Args:
-      network: raw F(x, c_noise, cond, train) with cond = {'image': (B, ...)}.
+      network: raw F(x, c_noise, cond, train) with cond = {'image': (B, ..., M C)}.
       noise: distribution of ln sigma.
       sigma_data: standard deviation of the clean data.
-      base: z(x, sigma), the frozen fused views.
+      base: (x, sigma) -> (M, B, ...), frozen: z, the fused views, first, then what else F may look at.
       penalty: mu of equation 1, >= 0.
       jacobian_penalty: nu of equation 1, >= 0; costs one more forward-mode pass.
 
@@ -57,7 +58,9 @@ def residual(
 
     def init(key, batch):
         sigma = noise.sample_sigma(key, batch.y.shape[0])
-        return network.init(key, batch.y, sigma, {"image": batch.y}, train=False)["params"]
+        count = jax.eval_shape(base, batch.y, sigma).shape[0]
+        image = jnp.concatenate([batch.y] * count, axis=-1)
+        return network.init(init_key(key), batch.y, sigma, {"image": image}, train=False)["params"]
 
     def loss(params, batch, key):
         sigma_key, noise_key, dropout_key, probe_key = jax.random.split(key, 4)
@@ -67,8 +70,8 @@ def residual(
         apply = raw(params, True, dropout_key)
 
         def views_and_residual(x):
-            z = base(x, sigma)
-            return z, correction(apply, x, sigma, z, sigma_data)
+            known = base(x, sigma)
+            return known[0], correction(apply, x, sigma, known, sigma_data)
 
         slope = jnp.zeros_like(sigma)
         if jacobian_penalty > 0:

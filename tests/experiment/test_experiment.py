@@ -97,7 +97,7 @@ def test_another_config_in_the_same_workdir_is_refused_key_by_key(trained, capsy
     config.train.lr = 0.5
     assert run(config, trained) == 2
     message = capsys.readouterr().err
-    assert "config.train.lr: 0.001 -> 0.5" in message and "--workdir" in message
+    assert "config.train.lr: 0.002 -> 0.5" in message and "--workdir" in message
 
 
 def test_sampling_before_training_is_a_clear_error(tmp_path, capsys):
