@@ -239,7 +239,7 @@ def evaluate(run: Run, parts: Parts, command_line: list[str]) -> tuple[dict, dic
     stacking = {
         "views_only": names,
         "residual": [*names, "views + residual"],
-        "clean_only": ["gaussian", "network"],
+        "clean_only": ["gaussian", "clean_only"],
     }
     gate = parts.stacking["residual"]
     results = {
