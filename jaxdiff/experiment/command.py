@@ -62,6 +62,9 @@ def main(
     except Interrupted as stopped:
         console.print(f"{stopped}. Run the same command again to go on.", highlight=False)
         return INTERRUPTED
+    except KeyboardInterrupt:
+        console.print("Interrupted. What is saved stays; run the same command again to go on.")
+        return 130
 
 
 def default_name(config_name: str) -> str:
