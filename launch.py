@@ -39,7 +39,10 @@ def parse(argv: list[str]) -> list[str]:
     from jaxdiff.experiment.overrides import explain
 
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
+        # A config file that could not be loaded raises only when it is looked at.
+        getattr(_CONFIG.value, "task", None)
+        return rest
     except (flags.Error, KeyError, AttributeError, TypeError, ValueError, OSError) as error:
         print(f"error: {explain(error, argv)}", file=sys.stderr)
         sys.exit(2)

@@ -99,3 +99,22 @@ def test_fitted_weights_find_the_minimum():
     start = BandTable(np.array([0.1, 1.0], np.float32), np.ones((2, 2), np.float32))
     found = fitted_weights(loss, start, smooth=0.0, prior=1e-6)
     np.testing.assert_allclose(found.values, [[1.0, 0.2], [0.5, 1.0]], rtol=1e-2)
+
+
+@pytest.mark.parametrize("n", [3, 30, 300])
+def test_gated_residual_follows_the_parallel_law(n):
+    """error(n) = R0 V(n) / (R0 + V(n)): R0 the error of the views alone, V(n) that of a fit from n examples.
+
+    A least-squares fit of the residual from n noisy examples has error V(n) = v / n; the gate shrinks it.
+    """
+    rng = np.random.default_rng(0)
+    count, views_power, v = 200_000, 2.0, 30.0
+    missing = np.sqrt(views_power) * rng.normal(size=count)  # x0 - z, one coordinate an image
+    fitted = missing + np.sqrt(v / n) * rng.normal(size=count)
+    pair = np.stack([-missing, fitted - missing])  # errors of z and of z + rho
+    gram = (pair @ pair.T / count)[None]
+    g = fit_gate(gram, np.array([1.0]), smooth=0).values[0, 0]
+    weights = np.array([1 - g, g])
+    expected = views_power * (v / n) / (views_power + v / n)
+    assert weights @ gram[0] @ weights == pytest.approx(expected, rel=0.02)
+    assert g == pytest.approx(views_power / (views_power + v / n), rel=0.02)

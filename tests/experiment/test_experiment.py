@@ -191,6 +191,12 @@ def test_launch_with_a_wrong_operator_is_one_screen(tmp_path):
     assert len(done.stderr.splitlines()) < 20 and "Traceback" not in done.stderr
 
 
+def test_launch_with_a_missing_config_names_the_nearest_file():
+    done = launch("--config=configs/digit_residual.py")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "did you mean configs/digits_residual.py?" in done.stderr
+
+
 def test_celeba_without_its_data_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     done = launch("--config=configs/celeba_residual.py", f"--workdir={tmp_path}")
