@@ -127,6 +127,10 @@ def get_config() -> ConfigDict:
     bands.count = 20  # noise levels, equally spaced in ln sigma
     bands.tuning_draws = 2  # noise draws per tuning image and band
 
+    config.toy = toy = ConfigDict()  # for task = 'gaussian_toy'
+    toy.rho = 0.8  # correlation of the two coordinates
+    toy.samples = 2**16  # samples per expectation
+
     config.evaluate = evaluate = ConfigDict()
     evaluate.batch = 256  # images per evaluation batch
     evaluate.max_images = 1000  # held-out images used, at most

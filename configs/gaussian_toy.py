@@ -1,6 +1,6 @@
 """Exact answers: two correlated coordinates, one view each; measured against closed forms.
 
-Source:   DESIGN: the budget in nats and the residual of views of a Gaussian (docs/design.md).
+Source:   the budget in nats and the residual of views of a Gaussian (docs/design.md).
 Command:  python launch.py --config=configs/gaussian_toy.py
 """
 
@@ -14,7 +14,4 @@ def get_config(variant: str = "") -> ConfigDict:
     config = default.get_config()
     config.title = "Gaussian toy: measured against exact"
     config.task = "gaussian_toy"
-    config.toy = toy = ConfigDict()
-    toy.rho = 0.8  # correlation of the two coordinates
-    toy.samples = 2**16  # samples per expectation
     return config

@@ -94,14 +94,13 @@ def flat(config: Mapping, prefix: str = "") -> dict[str, Any]:
 
 
 def check_same_config(config: ConfigDict, workdir: Path) -> None:
-    """The workdir's stages belong to the config that started them; write it there on the first run.
+    """The workdir's stages belong to the config that started them.
 
     Raises:
       ConfigError: the config differs in a key that the stages depend on; every difference is listed.
     """
     path, now = workdir / "config.json", flat(config.to_dict())
     if not path.exists():
-        write_atomically(path, lambda temporary: temporary.write_text(json.dumps(now, indent=1)))
         return
     before = json.loads(path.read_text())
     changed = [
@@ -113,6 +112,15 @@ def check_same_config(config: ConfigDict, workdir: Path) -> None:
             f"{workdir} holds a run of another config:\n" + "\n".join(lines[:20]) + "\nUse another --workdir "
             f"(such as --workdir={workdir}-2), or remove {workdir} to start again"
         )
+
+
+def claim(config: ConfigDict, workdir: Path) -> None:
+    """Write the config into a workdir that has none; only once data and plan are sound, so that a run which
+    could not start (missing data, say) does not stand in the way of the corrected one."""
+    path = workdir / "config.json"
+    if not path.exists():
+        text = json.dumps(flat(config.to_dict()), indent=1)
+        write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
 def run_images(
@@ -134,6 +142,7 @@ def run_images(
     run = Run(plan, config, data, workdir, console, StopRequest())
     if mode in ("sample", "evaluate") and (missing := unfinished(run)):
         raise ConfigError(f"{workdir}: not trained yet: {', '.join(missing)}; run with --mode=train first")
+    claim(config, workdir)
     parts = train(run)
     if mode == "sample":
         images = draw_samples(plan, parts, config, config.sample.method, config.sample.count, console)

@@ -7,6 +7,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 STATE_RULES = ("replicated", "fsdp")
+FSDP_MIN_SIZE = 2**16  # elements; smaller leaves cost more to gather than to keep
 
 
 def make_mesh(devices: list | None = None) -> Mesh:
@@ -20,7 +21,7 @@ def batch_sharding(mesh: Mesh, batch_axis: int = 0) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*([None] * batch_axis), "data"))
 
 
-def state_sharding(mesh: Mesh, tree: Any, rule: str = "replicated", min_size: int = 2**16) -> Any:
+def state_sharding(mesh: Mesh, tree: Any, rule: str = "replicated", min_size: int = FSDP_MIN_SIZE) -> Any:
     """A sharding for every leaf of `tree` (arrays or ShapeDtypeStructs).
 
     'fsdp' splits the longest axis that the number of devices divides, of leaves with at least `min_size`

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from jaxdiff.training.sharding import batch_sharding, state_sharding
+from jaxdiff.training.sharding import FSDP_MIN_SIZE, batch_sharding, state_sharding
 from jaxdiff.training.state import TrainState
 
 
@@ -32,6 +32,7 @@ def make_train_step(
     ema_halflife: float,
     ema_rampup: float,
     rule: str = "replicated",
+    min_size: int = FSDP_MIN_SIZE,
 ) -> Callable[[TrainState, Any, Any, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
     """A jitted `dispatch(state, batches, frozen, key) -> (state, metrics)`.
 
@@ -47,7 +48,7 @@ def make_train_step(
       abstract_state: shapes of the state.
       batch_size: global batch.
       ema_halflife, ema_rampup: see `ema_decay`.
-      rule: 'replicated' or 'fsdp'.
+      rule, min_size: where the state lives, see `state_sharding`.
     """
 
     def one_step(state, batch, frozen, key):
@@ -68,7 +69,7 @@ def make_train_step(
             return state, jax.tree.map(lambda leaf: leaf[None], metrics)
         return jax.lax.scan(lambda s, b: one_step(s, b, frozen, key), state, batches)
 
-    shardings = state_sharding(mesh, abstract_state, rule)
+    shardings = state_sharding(mesh, abstract_state, rule, min_size)
     return jax.jit(
         dispatch,
         in_shardings=(shardings, batch_sharding(mesh, 1), None, None),

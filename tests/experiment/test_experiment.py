@@ -146,7 +146,7 @@ def test_bad_config_is_one_message_before_anything_compiles(change, message, tmp
     assert run(config, tmp_path) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error
-    assert not (tmp_path / "stages").exists()
+    assert not (tmp_path / "stages").exists() and not (tmp_path / "config.json").exists()
 
 
 def test_blur_is_refused_because_its_noise_is_not_white_in_the_view():
@@ -203,3 +203,8 @@ def test_celeba_without_its_data_says_how_to_get_it(tmp_path, monkeypatch):
     assert done.returncode == 2 and "Traceback" not in done.stderr
     for hint in ("prepare", "img_align_celeba.zip", "--config.data.source=folder:PATH"):
         assert hint in done.stderr
+    # The advice can be followed in the same workdir: the failed attempt has not claimed it.
+    again = launch(
+        "--config=configs/celeba_residual.py", f"--workdir={tmp_path}", "--config.data.source=folder:nowhere"
+    )
+    assert again.returncode == 2 and "another config" not in again.stderr and "nowhere" in again.stderr

@@ -69,14 +69,13 @@ def test_eight_devices_equal_one(rule):
     for devices in (jax.devices(), jax.devices()[:1]):
         mesh = make_mesh(devices)
         state = init_state(factory({}).init(jax.random.key(0), measurement(DATA[:1])), optimizer)
-        # A small minimum, so that the rule really splits these small arrays.
-        shardings = state_sharding(mesh, state, rule, min_size=16)
-        if rule == "fsdp" and len(devices) > 1:
-            assert any(not s.is_fully_replicated for s in jax.tree.leaves(shardings))
-        state = jax.device_put(state, state_sharding(mesh, state, rule))
-        step = make_train_step(factory, optimizer, mesh, state, 16, 100.0, 0.0, rule)
+        state = jax.device_put(state, state_sharding(mesh, state, rule, min_size=16))
+        step = make_train_step(factory, optimizer, mesh, state, 16, 100.0, 0.0, rule, min_size=16)
         batch = jax.device_put(next(batches(0, 5)), batch_sharding(mesh, 1))
-        results.append(step(state, batch, {}, jax.random.key(3)))
+        state, metrics = step(state, batch, {}, jax.random.key(3))
+        split = any(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state.params))
+        assert split == (rule == "fsdp" and len(devices) == 8)
+        results.append((state, metrics))
     (state8, metrics8), (state1, metrics1) = results
     np.testing.assert_allclose(metrics8["loss"], metrics1["loss"], rtol=1e-5)
     for left, right in zip(jax.tree.leaves(state8.params), jax.tree.leaves(state1.params), strict=True):
