@@ -51,15 +51,73 @@ def stage() -> ConfigDict:
     return ConfigDict({"network": inherit(network()), "train": inherit(train())})
 
 
-def view(operator: dict, examples: float) -> ConfigDict:
-    """One view: `operator` = {'name': ..., arguments}, `examples` = a count (> 1) or a share of the pool (<= 1)."""
+def consistency() -> ConfigDict:
+    """The consistency term of the method 'tweedie' (methods/consistency.py)."""
+    consistency = ConfigDict()
+    consistency.weight = 0.0  # its factor in the loss; 0: off
+    consistency.share = 0.25  # share of the batch that pays it
+    consistency.steps = 5  # steps of a reverse draw
+    consistency.start = (
+        "data"  # data: from noisy data | below: from a reverse draw below the data's own noise
+    )
+    consistency.jump = 0.05  # s = max(sigma - U(0, jump + relative_jump sigma), sigma_min)
+    consistency.relative_jump = 0.0
+    consistency.sigma_min = 0.002
+    consistency.edm_weighted = False  # multiply by EDM's weight at s
+    return consistency
+
+
+def em() -> ConfigDict:
+    """Completing measurements by posterior sampling, of the method 'em' and of `completed`."""
+    em = ConfigDict()
+    em.laps = 4  # of E-step and M-step; the M-steps share the stage's budget of steps evenly
+    em.gaussian_laps = 8  # laps of the Gaussian fit that starts the method 'em'
+    em.rank = 64  # its rank (PPCA)
+    em.examples = 2000  # measurements that are completed in a lap, of each view at most
+    em.batch = 128  # measurements per call
+    em.steps = 24  # sampling steps of the E-step
+    em.sigma_min = 0.02
+    em.sigma_max = 20.0
+    em.rho = 7.0
+    em.cg_steps = 2  # conjugate-gradient steps of the moment matching
+    return em
+
+
+def view(operator: dict, examples: float, method: str = "denoising", sigma_y: float = 0.0) -> ConfigDict:
+    """One view: `operator` = {'name': ..., arguments}, `examples` = a count (> 1) or a share of the pool (<= 1).
+
+    `method`: how its denoiser is learnt.
+        denoising   the law of y in the view's own space (fixed operators with A A^T = c I, no noise)
+        ambient     images, from operators with a further corruption (random masks, scan lines, sensing)
+        tweedie     images, from noisy ones (operator 'identity')
+        gsure, em   images, from any operator
+        omni        images, A^+ y taken as clean between sigma_min and sigma_max
+        naive       images, A^+ y taken as clean everywhere: a baseline
+    """
     view = stage()
     view.operator = ConfigDict(operator)  # name in the catalog of operators, and its arguments
     view.examples = float(
         examples
     )  # how many examples this view holds: a count, or a share of the pool (<= 1)
-    view.sigma_y = 0.0  # standard deviation of the measurement noise of this view, images in [-1, 1]
-    view.method = "denoising"  # how its denoiser is learnt
+    view.sigma_y = float(sigma_y)  # standard deviation of the measurement noise, images in [-1, 1]
+    view.damage = (
+        ConfigDict()
+    )  # non-linear damage before measuring, {'name': 'jpeg', 'quality': 20}; empty: none
+    view.source = ""  # measurements as they are, folder: | zip: | npz: | records:PATH; empty: simulated
+    view.method = method  # denoising | ambient | tweedie | gsure | em | omni | naive
+    view.with_clean = False  # the clean examples train this view's denoiser too
+    view.sigma_min = 0.0  # omni: used above this noise level only; -1: estimated by a classifier
+    view.sigma_max = 0.0  # omni: used below this noise level only; 0: no limit
+    view.tolerance = 0.05  # omni: accuracy - 1/2 of the classifier that counts as chance
+    view.delta = 0.1  # ambient: share of what is seen that is hidden further at each step
+    # ambient: whole images are denoised through so many masks that together show everything; 0: as if nothing were
+    # hidden (one evaluation of the network, much worse on the digits)
+    view.masks = 8
+    view.shown = 0.0  # ambient: share of the pixels that each of those masks shows; 0: as in training
+    view.weighting = "exact"  # tweedie: exact | unit
+    view.max_gain = 4.0  # ambient, tweedie: bound of sigma^2 / (sigma^2 - sigma_y^2)
+    view.consistency = consistency()
+    view.em = em()
     return view
 
 
@@ -88,11 +146,18 @@ def get_config() -> ConfigDict:
     data.clean = 200  # clean examples: for the residual and clean_only
     data.tuning = 50  # further clean examples: early stopping, fusion weights, stacking
     data.held_out = 500  # further clean examples: evaluation only
+    data.reference = (
+        0  # further clean examples for the Gaussian of nats_over_gaussian alone; 0: it uses `clean`
+    )
     data.split_seed = 0  # of the hash that splits the examples
     data.flip = False  # random horizontal flips of clean images
     data.cache_gib = 1.0  # measurements of a view are kept in memory up to this size
 
     config.views = ConfigDict()  # NAME: view(...)
+
+    # What is made of the views and the clean examples, in this order; (): the views' own denoisers alone.
+    # views_only | residual | completed | clean_only | finetune | cascade
+    config.methods = ("views_only", "residual", "clean_only")
 
     config.network = network()
     config.train = train()
@@ -119,7 +184,23 @@ def get_config() -> ConfigDict:
     residual.penalty = 0.0  # mu: price of the residual's size
     residual.jacobian_penalty = 0.0  # nu: price of the residual's slope
 
-    config.clean_only = stage()  # changes to config.network and config.train
+    config.completed = completed = stage()  # the residual, trained on completed view data and clean ones
+    completed.em = em()
+    completed.penalty = 0.0
+    completed.jacobian_penalty = 0.0
+
+    config.clean_only = clean_only = stage()  # changes to config.network and config.train
+    # (dropout, weight decay) pairs, each trained and the best by tuning score kept; (): what the stage says
+    clean_only.grid = ()
+
+    config.finetune = finetune = stage()  # the second stage; its first is trained like a view
+    finetune.view = ""  # the view whose A^+ y the first stage is trained on; empty: the first view
+
+    config.cascade = cascade = stage()  # p(x | view), for p(x) = p(view) p(x | view)
+    cascade.view = ""  # the view (method 'denoising'); empty: the first one that fits
+
+    config.classifier = classifier = stage()  # omni: tells a source from clean data at every noise level
+    classifier.train.steps = 500
 
     config.bands = bands = ConfigDict()
     bands.sigma_min = 0.02  # declared noise range of the certificate, of tuning and of stacking
@@ -141,7 +222,12 @@ def get_config() -> ConfigDict:
     config.sample = sample = ConfigDict()
     sample.count = 64  # images per method (report), or in all (--mode=sample)
     sample.batch = 64  # images per batch
-    sample.method = "residual"  # for --mode=sample: residual | views_only | clean_only | gaussian
+    # view/NAME of the method 'ambient': through all its masks, through one fixed mask (Ambient Diffusion's sampler), or
+    # that one corrected towards `masks` others
+    sample.through = "members"  # members | fixed_mask | guided
+    sample.guidance = 0.1  # guided: scale of the multi-mask guidance
+    # for --mode=sample: one of config.methods, view/NAME or gaussian; empty: the last of what is there
+    sample.method = "residual"
     sample.sampler = "heun"  # heun | euler
     sample.steps = 18
     sample.sigma_min = 0.01

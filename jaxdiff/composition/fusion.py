@@ -26,40 +26,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxdiff.composition.lifting import View, is_valid, lift, view_denoised, view_sigma
+from jaxdiff.diffusion.conjugate_gradient import conjugate_gradient
 from jaxdiff.diffusion.noise import expand
-
-
-def conjugate_gradient(matvec, b: jax.Array, steps: int) -> jax.Array:
-    """Q^+ b for each example of a batch, by `steps` conjugate-gradient steps from zero.
-
-    `matvec` is symmetric and positive semi-definite and acts on each example alone; b (B, ...) lies in its
-    range. A fixed number of steps keeps it differentiable and free of host decisions; an example that has
-    converged stays put.
-    """
-
-    def dot(u, v):
-        return jnp.sum(u * v, axis=tuple(range(1, u.ndim)))
-
-    tiny = jnp.finfo(b.dtype).tiny
-    # Below this the residual is rounding: dividing by it would amplify noise, not converge.
-    floor = dot(b, b) * jnp.finfo(b.dtype).eps ** 2 + tiny
-
-    def step(carry, _):
-        solution, residual, direction, size = carry
-        moved = matvec(direction)
-        curvature = dot(direction, moved)
-        active = (size > floor) & (curvature > tiny)
-        rate = jnp.where(active, size / jnp.where(active, curvature, 1.0), 0.0)
-        solution = solution + expand(rate, b) * direction
-        residual = residual - expand(rate, b) * moved
-        new_size = dot(residual, residual)
-        turn = jnp.where(active, new_size / jnp.where(active, size, 1.0), 0.0)
-        direction = jnp.where(expand(active, b), residual + expand(turn, b) * direction, direction)
-        return (solution, residual, direction, jnp.where(active, new_size, size)), None
-
-    carry = (jnp.zeros_like(b), b, b, dot(b, b))
-    (solution, _, _, _), _ = jax.lax.scan(step, carry, None, length=steps)
-    return solution
 
 
 def valid_weights(views: Sequence[View], weights: jax.Array | None, sigma: jax.Array) -> jax.Array:

@@ -13,6 +13,7 @@ reads
     (2)
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -32,12 +33,14 @@ class View(NamedTuple):
       denoiser: D_V(v, sigma_v) in view space, v (B, *operator.out_shape), sigma_v (B,).
       gaussian: the Gaussian's own marginal in this view (has `.denoiser`), or None where it is not needed.
       sigma_y: the view's own measurement noise; the view is valid only for sigma sqrt(c) >= sigma_y.
+      sigma_max: the view is valid only for sigma sqrt(c) <= sigma_max.
     """
 
     operator: Any
     denoiser: Denoiser
     gaussian: Any = None
     sigma_y: float = 0.0
+    sigma_max: float = math.inf
 
 
 def view_sigma(view: View, sigma: jax.Array) -> jax.Array:
@@ -46,8 +49,9 @@ def view_sigma(view: View, sigma: jax.Array) -> jax.Array:
 
 
 def is_valid(view: View, sigma: jax.Array) -> jax.Array:
-    """Whether the view may be used at `sigma` (B,): sigma sqrt(c) >= sigma_y."""
-    return view_sigma(view, sigma) >= view.sigma_y
+    """Whether the view may be used at `sigma` (B,): sigma_y <= sigma sqrt(c) <= sigma_max."""
+    level = view_sigma(view, sigma)
+    return (level >= view.sigma_y) & (level <= view.sigma_max)
 
 
 def view_denoised(views: Sequence[View], x: jax.Array, sigma: jax.Array) -> list[jax.Array]:

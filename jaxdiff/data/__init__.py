@@ -7,20 +7,29 @@
 ...     measurement = next(stream)  # leaves (1, 128, ...)
 """
 
-from jaxdiff.data.dataset import Dataset, clean_dataset, view_dataset
+from jaxdiff.data.damage import build_damage
+from jaxdiff.data.dataset import Dataset, clean_dataset, measured_dataset, view_dataset
 from jaxdiff.data.loader import Batches, batches
 from jaxdiff.data.measure import measure
+from jaxdiff.data.measured import MeasurementSource, open_measurements
+from jaxdiff.data.mixture import as_measured, concatenated
 from jaxdiff.data.sources import Source, open_source
 from jaxdiff.data.split import hash_split
 
 __all__ = [
     "Batches",
     "Dataset",
+    "MeasurementSource",
     "Source",
+    "as_measured",
     "batches",
+    "build_damage",
     "clean_dataset",
+    "concatenated",
     "hash_split",
     "measure",
+    "measured_dataset",
+    "open_measurements",
     "open_source",
     "view_dataset",
 ]

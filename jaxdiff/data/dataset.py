@@ -7,7 +7,9 @@ import jax
 import numpy as np
 from rich.progress import track
 
+from jaxdiff.data.damage import Damage
 from jaxdiff.data.measure import measure
+from jaxdiff.data.measured import MeasurementSource
 from jaxdiff.data.sources import Source
 from jaxdiff.operators import LinearOperator, Measurement
 
@@ -25,6 +27,8 @@ class Dataset(NamedTuple):
         take: rows (n,) -> `Measurement` of NumPy arrays with leading axis n; may be called from any thread.
         clean: the examples are whole images: y = x, no parameters, no noise.
         cached: all of it is in memory.
+        mirrors: mirroring y, and the parameters with it, gives a measurement of the mirrored image: the same one,
+            not a second.
     """
 
     name: str
@@ -32,6 +36,7 @@ class Dataset(NamedTuple):
     take: Callable[[np.ndarray], Measurement]
     clean: bool
     cached: bool
+    mirrors: bool = False
 
 
 def clean_dataset(
@@ -54,7 +59,7 @@ def clean_dataset(
         x = source.gather(indices[rows])
         return Measurement(y=x, params=None, sigma_y=np.zeros(len(x), np.float32))
 
-    return _dataset(name, indices, make, True, cache_bytes)
+    return _dataset(name, indices, make, True, cache_bytes, True)
 
 
 def view_dataset(
@@ -65,6 +70,7 @@ def view_dataset(
     sigma_y: float = 0.0,
     cache_bytes: int = CACHE_BYTES,
     name: str = "view",
+    damage: Damage | None = None,
 ) -> Dataset:
     """A view of a source: y = A x + sigma_y n, one fixed measurement for each example (see `measure`).
 
@@ -79,6 +85,7 @@ def view_dataset(
         sigma_y: standard deviation of the measurement noise.
         cache_bytes: kept in memory up to this size.
         name: for messages.
+        damage: non-linear damage to x before it is measured (see `damage`); its draw is fixed for each example.
 
     Raises:
         ValueError: no indices, an index that the source does not have, or an operator for another shape.
@@ -90,12 +97,50 @@ def view_dataset(
         )
 
     def make(rows):
-        return measure(operator, source.gather(indices[rows]), indices[rows], seed, sigma_y)
+        x = source.gather(indices[rows])
+        if damage is not None:
+            x = damage(x, indices[rows], seed)
+        return measure(operator, x, indices[rows], seed, sigma_y)
 
-    return _dataset(name, indices, make, False, cache_bytes)
+    return _dataset(name, indices, make, False, cache_bytes, mirrors(operator))
 
 
-def _checked(source: Source, indices: np.ndarray, name: str) -> np.ndarray:
+def measured_dataset(
+    source: MeasurementSource, indices: np.ndarray, cache_bytes: int = CACHE_BYTES, name: str = "view"
+) -> Dataset:
+    """Measurements as they lie on disk (see `measured`).
+
+    Args:
+        source: where the measurements are.
+        indices: (n,) into the source.
+        cache_bytes: kept in memory up to this size.
+        name: for messages.
+
+    Raises:
+        ValueError: no indices, or an index that the source does not have.
+    """
+    indices = _checked(source, indices, name)
+
+    def make(rows):
+        return source.gather(indices[rows])
+
+    return _dataset(name, indices, make, False, cache_bytes, mirrors(source.operator))
+
+
+def mirrors(operator: LinearOperator) -> bool:
+    """Whether a mirrored measurement, its parameters mirrored with it, is one of the mirrored image.
+
+    So it is for whole images and for masks that come with each example; a fixed mask or crop would move.
+    """
+    if operator.name == "identity":
+        return True
+    if not operator.per_example or operator.in_shape != operator.out_shape:
+        return False
+    drawn = jax.eval_shape(lambda key: operator.draw(key[None]).params, jax.random.key(0))
+    return all(leaf.shape[1:3] == operator.in_shape[:2] for leaf in jax.tree.leaves(drawn))
+
+
+def _checked(source: Source | MeasurementSource, indices: np.ndarray, name: str) -> np.ndarray:
     indices = np.asarray(indices, np.int64)
     if indices.ndim != 1 or len(indices) == 0:
         raise ValueError(f"{name}: no examples (indices of shape {indices.shape})")
@@ -104,11 +149,11 @@ def _checked(source: Source, indices: np.ndarray, name: str) -> np.ndarray:
     return indices
 
 
-def _dataset(name, indices, make, clean, cache_bytes) -> Dataset:
+def _dataset(name, indices, make, clean, cache_bytes, mirrors) -> Dataset:
     size = len(indices)
     one = make(np.arange(1))
     if size * sum(leaf.nbytes for leaf in jax.tree.leaves(one)) > cache_bytes:
-        return Dataset(name, size, make, clean, False)
+        return Dataset(name, size, make, clean, False, mirrors)
     kept = jax.tree.map(lambda leaf: np.empty((size, *leaf.shape[1:]), leaf.dtype), one)
     starts = range(0, size, READ)
     if size >= SHOW_PROGRESS_FROM:
@@ -117,4 +162,4 @@ def _dataset(name, indices, make, clean, cache_bytes) -> Dataset:
         rows = np.arange(start, min(start + READ, size))
         for whole, part in zip(jax.tree.leaves(kept), jax.tree.leaves(make(rows)), strict=True):
             whole[rows] = part
-    return Dataset(name, size, lambda rows: jax.tree.map(lambda leaf: leaf[rows], kept), clean, True)
+    return Dataset(name, size, lambda rows: jax.tree.map(lambda leaf: leaf[rows], kept), clean, True, mirrors)

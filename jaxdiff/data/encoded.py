@@ -6,7 +6,7 @@ is read twice.
 """
 
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -20,6 +20,9 @@ from jaxdiff.data.pixels import PixelRules, Settings, decode, to_unit
 KEEP_BYTES = 2**28  # decoded uint8 pixels kept in memory
 SHOW_PROGRESS_FROM = 2000  # examples
 NAMED_IN_ERROR, NAMED_IN_REPORT = 5, 20
+
+
+Decode = Callable[[int, PixelRules], tuple[np.ndarray, bool]]  # position -> uint8 (H, W, K), file is gray
 
 
 class Encoded(NamedTuple):
@@ -50,10 +53,16 @@ class EncodedSource:
     """Images decoded when asked for; see `sources.Source`."""
 
     def __init__(
-        self, encoded: Encoded, rules: PixelRules, good: np.ndarray, shape: tuple[int, ...], report: dict
+        self,
+        encoded: Encoded,
+        decode_at: Decode,
+        rules: PixelRules,
+        good: np.ndarray,
+        shape: tuple[int, ...],
+        report: dict,
     ):
         self.name, self.labels, self.shape, self.report = encoded.name, None, shape, report
-        self._encoded, self._rules, self._good = encoded, rules, good
+        self._names, self._decode_at, self._rules, self._good = encoded.names, decode_at, rules, good
         self._pool = ThreadPoolExecutor(threads(), thread_name_prefix="decode")
 
     def __len__(self) -> int:
@@ -65,15 +74,19 @@ class EncodedSource:
         Raises:
             OSError: a file has changed since the source was opened; the message names it.
         """
+        return to_unit(self.gather_pixels(indices))
+
+    def gather_pixels(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Examples by index, uint8 (n, H, W, C); raises as `gather`."""
         positions = self._good[np.asarray(indices, np.int64)]
         if len(positions) == 0:
-            return np.empty((0, *self.shape), np.float32)
-        return to_unit(np.stack(list(self._pool.map(self._one, positions))))
+            return np.empty((0, *self.shape), np.uint8)
+        return np.stack(list(self._pool.map(self._one, positions)))
 
     def _one(self, position: int) -> np.ndarray:
-        name = self._encoded.names[position]
+        name = self._names[position]
         try:
-            pixels, _ = decode(self._encoded.read(int(position)), self._rules)
+            pixels, _ = self._decode_at(int(position), self._rules)
         except Exception as error:
             raise OSError(f"{name}: was readable at opening, and is not now: {error}") from error
         if pixels.shape != self.shape:
@@ -91,12 +104,33 @@ def open_encoded(encoded: Encoded, settings: Settings) -> ArraySource | EncodedS
         ValueError: more than `max_bad_share` of the images are broken (the first few are named), or they have
             different sizes and no `image_size` is set.
     """
+    source, _ = open_decoded(encoded, settings, lambda i, rules: decode(encoded.read(i), rules))
+    return source
+
+
+def open_decoded(
+    encoded: Encoded, settings: Settings, decode_at: Decode
+) -> tuple[ArraySource | EncodedSource, np.ndarray]:
+    """`open_encoded` with another decoder, whose pixels may have more channels than those of the image.
+
+    Args:
+        encoded: the names of the examples, and the report to extend.
+        settings: the rules and what to do with those that do not fit.
+        decode_at: (position, rules) -> uint8 (H, W, C + extra), whether the file is gray; C is
+            `rules.channels`, 3 where that is None; called from several threads at once.
+
+    Returns:
+        The source of shape (H, W, C + extra), and the positions (n,) of its examples in `encoded.names`.
+
+    Raises:
+        ValueError: as `open_encoded`.
+    """
     kept: dict[int, np.ndarray] = {}
     room = KEEP_BYTES
 
     def check(position: int) -> tuple[Checked, np.ndarray | None]:
         try:
-            pixels, gray = decode(encoded.read(position), settings.rules)
+            pixels, gray = decode_at(position, settings.rules)
         except Exception as error:  # a decoder may raise anything on a damaged file: it becomes the reason
             return Checked((), False, f"{type(error).__name__}: {error}"), None
         return Checked(pixels.shape, gray, ""), pixels
@@ -108,19 +142,21 @@ def open_encoded(encoded: Encoded, settings: Settings) -> ArraySource | EncodedS
             kept[position], room = pixels, room - pixels.nbytes
         elif room < 0:
             kept.clear()
+    if settings.skip_odd_sizes:
+        checks = _without_odd_sizes(checks)
     good = np.asarray([i for i, checked in enumerate(checks) if not checked.reason], np.int64)
     report = _report(encoded, checks, settings)
     _require_good(encoded, checks, settings.max_bad_share)
     shape = _one_shape(encoded, checks)
     gray = all(checks[i].gray for i in good)
     rules = settings.rules._replace(channels=settings.rules.channels or (1 if gray else 3))
-    shape = (*shape[:2], rules.channels)
+    # gray files were decoded to three equal channels: one of them is enough
+    channels = [*range(rules.channels), *range(settings.rules.channels or 3, shape[-1])]
     if room < 0:
-        return EncodedSource(encoded, rules, good, shape, report)
-    pixels = np.stack(
-        [kept.pop(i)[..., : rules.channels] for i in good]
-    )  # gray files hold three equal channels
-    return ArraySource(encoded.name, pixels, None, report)
+        shape = (*shape[:2], len(channels))
+        return EncodedSource(encoded, decode_at, rules, good, shape, report), good
+    pixels = np.stack([kept.pop(i)[..., channels] for i in good])
+    return ArraySource(encoded.name, pixels, None, report), good
 
 
 def threads() -> int:
@@ -156,6 +192,7 @@ def _report(encoded: Encoded, checks: Sequence[Checked], settings: Settings) -> 
         "used": len(checks) - len(bad),
         "skipped": len(bad),
         "skipped_files": bad[:NAMED_IN_REPORT],
+        "skipped_by_reason": dict(Counter(reason.partition(":")[0] for _, reason in bad).most_common()),
         "pixels": settings.rules.describe(),
         **encoded.report,
     }
@@ -170,6 +207,18 @@ def _require_good(encoded: Encoded, checks: Sequence[Checked], max_bad_share: fl
         f"{encoded.name}: {len(bad)} of {len(checks)} images are broken, more than the allowed share "
         f"{max_bad_share:g} (max_bad_share): {'; '.join(bad[:NAMED_IN_ERROR])}{more}"
     )
+
+
+def _without_odd_sizes(checks: Sequence[Checked]) -> list[Checked]:
+    """The checks, with those of another shape than most turned into broken ones."""
+    shapes = Counter(checked.shape for checked in checks if not checked.reason).most_common(1)
+    result = []
+    for checked in checks:
+        if not checked.reason and checked.shape != shapes[0][0]:
+            sizes = [f"{s[0]}x{s[1]}" for s in (checked.shape, shapes[0][0])]
+            checked = checked._replace(reason=f"another size: {sizes[0]}, most are {sizes[1]}")
+        result.append(checked)
+    return result
 
 
 def _one_shape(encoded: Encoded, checks: Sequence[Checked]) -> tuple[int, ...]:

@@ -73,8 +73,8 @@ def batches(
         num_steps: where to stop (a step number, not a count); None: never.
         process_index, process_count: this process gets slots [p B / P, (p + 1) B / P) of every batch; the
             order of the whole does not depend on the number of processes.
-        flip: mirror each image left to right with probability 1/2, by a hash of (seed, step, slot); clean
-            data only, for a flip after the measurement would give an example a second one.
+        flip: mirror each example left to right with probability 1/2, by a hash of (seed, step, slot); y and its
+            mask together, so that no example gets a second measurement.
         prefetch: dispatches made ready ahead; 0: no thread.
 
     Returns:
@@ -83,9 +83,10 @@ def batches(
     Raises:
         ValueError: flips of a view, a batch that the processes do not divide, numbers out of range.
     """
-    if flip and not dataset.clean:
+    if flip and not dataset.mirrors:
         raise ValueError(
-            f"{dataset.name}: flip is for clean data only: a flipped view is a second measurement"
+            f"{dataset.name}: flip needs whole images, or masks that come with each example; the operator of "
+            "this view is fixed to the frame"
         )
     if batch_size < 1 or steps_per_dispatch < 1 or start_step < 0 or prefetch < 0:
         raise ValueError(
@@ -143,5 +144,14 @@ class _Dispatches:
         taken: Any = self._dataset.take(rows.reshape(-1))
         if self._flip:
             mirror = (keyed_hash(places.reshape(-1), "flip", self._seed) >> np.uint64(63)).astype(bool)
-            taken = taken.replace(y=np.where(mirror[:, None, None, None], taken.y[:, :, ::-1], taken.y))
+            taken = taken.replace(**_mirrored({"y": taken.y, "params": taken.params}, mirror))
         return jax.tree.map(lambda leaf: leaf.reshape(*places.shape, *leaf.shape[1:]), taken)
+
+
+def _mirrored(arrays: Any, mirror: np.ndarray) -> Any:
+    """Those examples (n, H, W, C) for which `mirror` (n,) is true, left to right; numbers stay as they are."""
+
+    def one(leaf):
+        return np.where(mirror[:, None, None, None], leaf[:, :, ::-1], leaf) if leaf.ndim == 4 else leaf
+
+    return jax.tree.map(one, arrays)

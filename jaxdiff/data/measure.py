@@ -75,14 +75,8 @@ def _measure_chunk(operator, x, operator_keys, noise_keys, sigma_y, noisy):
     if noisy:
         noise = jax.vmap(lambda key: jax.random.normal(key, y.shape[1:], y.dtype))(noise_keys)
         scale = sigma_y.reshape(-1, *[1] * (y.ndim - 1))
-        y = jnp.where(_reached(drawn, x.shape), y + scale * noise, y)
+        y = jnp.where(drawn.reached(len(y)), y + scale * noise, y)
     return Measurement(y=y, params=drawn.params if drawn.per_example else None, sigma_y=sigma_y)
-
-
-def _reached(operator, shape):
-    """Where a row of A is not zero: there A of an arbitrary positive point is not zero (almost surely)."""
-    point = np.random.default_rng(0).uniform(0.5, 1.5, shape[1:]).astype(np.float32)
-    return operator(jnp.broadcast_to(point, shape)) != 0
 
 
 def _host() -> jax.Device:

@@ -13,7 +13,7 @@ import io
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from jaxdiff.registry import lookup
 
@@ -53,12 +53,17 @@ class PixelRules(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What the openers of the sources need besides their own argument; see `open_source`."""
+    """What the openers of the sources need besides their own argument; see `open_source`.
+
+    `skip_odd_sizes`: where no `image_size` is set, images of another size than most are left out as broken
+    ones are; otherwise images of different sizes are an error.
+    """
 
     rules: PixelRules = PixelRules()
     max_bad_share: float = 0.01
     split: str = "train"
     data_dir: str | None = None
+    skip_odd_sizes: bool = False
 
 
 def make_rules(
@@ -91,6 +96,11 @@ def to_unit(pixels: np.ndarray) -> np.ndarray:
     return pixels.astype(np.float32) / np.float32(127.5) - np.float32(1)
 
 
+def to_bytes(x: np.ndarray) -> np.ndarray:
+    """float x in [-1, 1] -> uint8 round((x + 1) 127.5), the inverse of `to_unit`; beyond is clipped."""
+    return np.rint((np.clip(x, -1, 1) + 1) * 127.5).astype(np.uint8)
+
+
 def decode(data: bytes, rules: PixelRules) -> tuple[np.ndarray, bool]:
     """The pixels of an encoded image and whether the file is gray.
 
@@ -102,16 +112,43 @@ def decode(data: bytes, rules: PixelRules) -> tuple[np.ndarray, bool]:
         ValueError: the image is larger than `MAX_PIXELS`, or has no 8- or 16-bit meaning.
         OSError and others of PIL's: the file is broken.
     """
-    with Image.open(io.BytesIO(data)) as image:
+    image, gray = load(data)
+    return to_pixels(flatten(image, rules.channels), rules), gray
+
+
+def load(data: bytes) -> tuple[Image.Image, bool]:
+    """The image as it is to be looked at (EXIF orientation applied), and whether the file is gray.
+
+    Raises:
+        ValueError: the image is larger than `MAX_PIXELS`.
+        OSError and others of PIL's: the file is broken.
+    """
+    try:
+        opened = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError as error:  # PIL's own message names the buffer's address
+        raise UnidentifiedImageError("not an image, or its header is damaged") from error
+    with opened as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise ValueError(f"{width}x{height} pixels, more than {MAX_PIXELS}")
         image.load()
         gray = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
-        plain = _plain(ImageOps.exif_transpose(image))
-    plain = plain.convert("L" if rules.channels == 1 else "RGB")
-    pixels = np.asarray(_resize(plain, rules), np.uint8)
-    return (pixels[..., None] if pixels.ndim == 2 else pixels), gray
+        return ImageOps.exif_transpose(image), gray
+
+
+def flatten(image: Image.Image, channels: int | None) -> Image.Image:
+    """8 bits without palette or transparency: gray for 1 channel, else RGB.
+
+    Raises:
+        ValueError: the pixels have no 8- or 16-bit meaning.
+    """
+    return _plain(image).convert("L" if channels == 1 else "RGB")
+
+
+def to_pixels(flat: Image.Image, rules: PixelRules) -> np.ndarray:
+    """Cropped and resized, uint8 (H, W, 1 or 3)."""
+    pixels = np.asarray(_resize(flat, rules), np.uint8)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def apply_to_array(images: np.ndarray, rules: PixelRules) -> np.ndarray:

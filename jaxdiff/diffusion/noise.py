@@ -36,6 +36,18 @@ class NoiseDistribution(NamedTuple):
         """Draw `n` noise levels, (n,) float32."""
         return jnp.exp(self.P_mean + self.P_std * jax.random.normal(key, (n,), jnp.float32))
 
+    def sample_between(self, key: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
+        """Noise levels of this law conditioned on lower <= sigma <= upper, each (B,); (B,) float32.
+
+        lower may be 0 and upper infinite. Where the law has (almost) no mass between the two, or P_std = 0 puts
+        it elsewhere, the end that is nearer to the law.
+        """
+        std = max(self.P_std, 1e-6)
+        low, high = ((jnp.log(jnp.maximum(end, 1e-30)) - self.P_mean) / std for end in (lower, upper))
+        # Beyond 5 standard deviations float32 has no quantiles left: the nearest end is what the law would give.
+        draw = jax.random.truncated_normal(key, jnp.clip(low, -5.0, 4.9), jnp.clip(high, -4.9, 5.0))
+        return jnp.clip(jnp.exp(self.P_mean + std * draw), lower, upper)
+
 
 def edm_weight(sigma: jax.Array, sigma_data: float) -> jax.Array:
     """Loss weight (sigma^2 + sigma_data^2) / (sigma sigma_data)^2 = 1 / c_out^2 (EDM, Table 1)."""

@@ -50,13 +50,16 @@ def _noise(seed, indices: jax.Array, level: jax.Array, shape: tuple[int, ...]) -
     return jax.vmap(one)(indices)
 
 
-@partial(jax.jit, static_argnames=("apply", "statistic"))
-def _measure(apply, statistic, params, x0, indices, level, sigma, seed):
+@partial(jax.jit, static_argnames=("apply", "statistic", "with_clean"))
+def _measure(apply, statistic, params, x0, indices, level, sigma, seed, with_clean):
     x = x0 + sigma * _noise(seed, indices, level, x0.shape[1:])
-    return statistic(apply(params, x, jnp.full(x0.shape[0], sigma, x0.dtype)), x0)
+    known = (x0,) if with_clean else ()
+    return statistic(apply(params, x, jnp.full(x0.shape[0], sigma, x0.dtype), *known), x0)
 
 
-def _check(apply, params, x0, sigmas, batch_size, leading: int) -> tuple[np.ndarray, np.ndarray]:
+def _check(
+    apply, params, x0, sigmas, batch_size, leading: int, with_clean: bool
+) -> tuple[np.ndarray, np.ndarray]:
     x0, sigmas = np.asarray(x0, np.float32), np.asarray(sigmas, np.float32)
     if x0.ndim < 2 or len(x0) == 0:
         raise ValueError(f"the certificate needs images (N, ...), got shape {x0.shape}")
@@ -73,16 +76,18 @@ def _check(apply, params, x0, sigmas, batch_size, leading: int) -> tuple[np.ndar
         ) from None
     x = jax.ShapeDtypeStruct((min(batch_size, len(x0)), *x0.shape[1:]), jnp.float32)
     sigma = jax.ShapeDtypeStruct(x.shape[:1], jnp.float32)
-    shape = jax.eval_shape(apply, params, x, sigma).shape
+    shape = jax.eval_shape(apply, params, x, sigma, *((x,) if with_clean else ())).shape
     if len(shape) != leading + x0.ndim or shape[leading:] != x.shape:
         wanted = f"(K, {', '.join(map(str, x.shape))})" if leading else str(x.shape)
         raise ValueError(f"apply returns shape {shape}, expected {wanted}")
     return x0, sigmas
 
 
-def _over_images_and_levels(statistic, apply, params, x0, sigmas, seed, batch_size, progress, leading):
+def _over_images_and_levels(
+    statistic, apply, params, x0, sigmas, seed, batch_size, progress, leading, with_clean=False
+):
     """statistic(apply(...), x0) for every image and level, (N, S, ...) float64; one compilation."""
-    x0, sigmas = _check(apply, params, x0, sigmas, batch_size, leading)
+    x0, sigmas = _check(apply, params, x0, sigmas, batch_size, leading, with_clean)
     batch_size = min(batch_size, len(x0))
     starts = range(0, len(x0), batch_size)
     total, results = len(starts) * len(sigmas), []
@@ -91,7 +96,9 @@ def _over_images_and_levels(statistic, apply, params, x0, sigmas, seed, batch_si
         indices = np.minimum(np.arange(start, start + batch_size), len(x0) - 1).astype(np.uint32)
         batch = jnp.asarray(x0[indices])
         for level, sigma in enumerate(sigmas):
-            results.append(_measure(apply, statistic, params, batch, indices, np.uint32(level), sigma, seed))
+            results.append(
+                _measure(apply, statistic, params, batch, indices, np.uint32(level), sigma, seed, with_clean)
+            )
             if progress is not None:
                 results[-1].block_until_ready()
                 progress(len(results), total)
@@ -129,10 +136,24 @@ def denoising_errors(
     )
 
 
-def candidate_errors(apply, params, x0, sigmas, seed, batch_size=128, progress=None) -> np.ndarray:
-    """`denoising_errors` of an apply that returns K denoised arrays at once, (K, B, ...): (K, N, S)."""
+def candidate_errors(
+    apply, params, x0, sigmas, seed, batch_size=128, progress=None, with_clean=False
+) -> np.ndarray:
+    """`denoising_errors` of an apply that returns K denoised arrays at once, (K, B, ...): (K, N, S).
+
+    With `with_clean` it is apply(params, x, sigma, x0): for denoisers that are given a view of x0 itself.
+    """
     errors = _over_images_and_levels(
-        _squared_errors, apply, params, x0, sigmas, seed, batch_size, progress, leading=1
+        _squared_errors,
+        apply,
+        params,
+        x0,
+        sigmas,
+        seed,
+        batch_size,
+        progress,
+        leading=1,
+        with_clean=with_clean,
     )
     return np.moveaxis(errors, -1, 0)
 

@@ -16,11 +16,13 @@ from rich.logging import RichHandler
 
 from jaxdiff.experiment import toy
 from jaxdiff.experiment.arrays import write_atomically
+from jaxdiff.experiment.checks import ConfigError, check_names, choose
 from jaxdiff.experiment.data import load_data
-from jaxdiff.experiment.plan import ConfigError, check_names, make_plan
+from jaxdiff.experiment.pipeline import train
+from jaxdiff.experiment.plan import make_plan
 from jaxdiff.experiment.results import evaluate, finished, read_results, write_page
-from jaxdiff.experiment.sampling import draw_samples, write_samples
-from jaxdiff.experiment.stages import Run, train, unfinished
+from jaxdiff.experiment.sampling import draw_samples, sampled_methods, write_samples
+from jaxdiff.experiment.stages import Run, unfinished
 from jaxdiff.report.terminal import print_summary
 from jaxdiff.training.checkpoint import DamagedCheckpoints
 from jaxdiff.training.loop import Interrupted, NonFiniteLoss, StopRequest
@@ -138,15 +140,17 @@ def run_images(
         console.print(f"report: {write_page(results, arrays, workdir)}", highlight=False)
         return 0
     data = load_data(config, console)
-    plan = make_plan(config, data.image_shape)
+    plan = make_plan(config, data.image_shape, data.operators, data.noise)
     run = Run(plan, config, data, workdir, console, StopRequest())
     if mode in ("sample", "evaluate") and (missing := unfinished(run)):
         raise ConfigError(f"{workdir}: not trained yet: {', '.join(missing)}; run with --mode=train first")
     claim(config, workdir)
     parts = train(run)
     if mode == "sample":
-        images = draw_samples(plan, parts, config, config.sample.method, config.sample.count, console)
-        name = f"{config.sample.method}_{config.sample.count}_seed{config.sample.seed}"
+        method = config.sample.method or sampled_methods(plan)[-1]
+        choose("sample.method", method, sampled_methods(plan))
+        images = draw_samples(plan, parts, config, method, config.sample.count, console)
+        name = f"{method.replace('/', '_')}_{config.sample.count}_seed{config.sample.seed}"
         grid, arrays = write_samples(images, workdir / "samples", name)
         console.print(f"{grid}\n{arrays}", highlight=False)
         return 0

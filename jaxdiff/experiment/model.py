@@ -1,77 +1,41 @@
-"""Denoisers of an experiment, put together from its plan and its arrays; pure functions of both.
-
-The arrays live in one pytree, `Parts`, that is passed to jitted functions as an argument.
-"""
+"""Denoisers of an experiment, put together from its plan and its arrays; pure functions of both."""
 
 from collections.abc import Callable
 from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
-from jaxdiff import composition
-from jaxdiff.composition import BandTable, View
-from jaxdiff.diffusion.gaussian import Gaussian
-from jaxdiff.experiment.plan import Plan
-from jaxdiff.methods import Method, denoising, residual
-from jaxdiff.operators import LinearOperator
+from jaxdiff import composition, operators
+from jaxdiff.composition import View
+from jaxdiff.experiment.learners import clean_method, valid_from, view_method
+from jaxdiff.experiment.parts import Parts
+from jaxdiff.experiment.plan import Plan, ViewPlan
+from jaxdiff.methods import Method, residual
 
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
+RESIDUALS = ("residual", "completed")
+ON_CLEAN = ("clean_only", "finetune")
 
 
-class _Frozen(dict):
-    """A dict that can be static in a pytree."""
-
-    def __hash__(self):
-        return hash(tuple(sorted(self.items())))
+def view_denoiser(view: ViewPlan, parts: Parts) -> Denoiser:
+    """What the stage of a view has learnt."""
+    return view_method(view, parts).denoiser(parts.params[view.stage_name])
 
 
-@flax.struct.dataclass
-class Parts:
-    """All arrays of a (partly) trained experiment; what is not there yet is None or missing from its dict.
-
-    Attributes:
-      gaussian: D_G, fitted to the clean examples.
-      operators, view_gaussians, view_params: by view.
-      fusion: weights w_i(sigma), columns in the order of the views.
-      stacking: by method, the weights of its candidates.
-      residual_params, clean_params: parameters of the two networks in image space.
-      sigma_data: by stage, measured on the stage's data.
-    """
-
-    gaussian: Gaussian
-    operators: dict[str, LinearOperator] = flax.struct.field(default_factory=dict)
-    view_gaussians: dict[str, Gaussian] = flax.struct.field(default_factory=dict)
-    view_params: dict[str, Any] = flax.struct.field(default_factory=dict)
-    fusion: BandTable | None = None
-    stacking: dict[str, BandTable] = flax.struct.field(default_factory=dict)
-    residual_params: Any = None
-    clean_params: Any = None
-    sigma_data: dict[str, float] = flax.struct.field(pytree_node=False, default_factory=_Frozen)
-
-
-def with_sigma_data(parts: Parts, **values: float) -> Parts:
-    """`parts` with sigma_data of further stages ('/' in a stage's name is written as it is)."""
-    return parts.replace(sigma_data=_Frozen({**parts.sigma_data, **values}))
-
-
-def view_method(plan: Plan, index: int, parts: Parts) -> Method:
-    """The method that learns view `index` in its own space."""
-    view = plan.views[index]
-    operator = None if view.full_range else parts.operators[view.name]
-    stage = view.stage
-    return denoising(stage.network, stage.noise, parts.sigma_data[f"view/{view.name}"], operator)
+def make_view(plan: Plan, view: ViewPlan, parts: Parts) -> View:
+    """A view with its trained denoiser; one of images is a view with A = I, valid where it was taught."""
+    denoiser = view_denoiser(view, parts)
+    if not view.of_images:
+        return View(parts.operators[view.name], denoiser, parts.view_gaussians[view.name])
+    low = valid_from(view, parts.sigma_min.get(view.name, 0.0))
+    high = view.sigma_max if view.method == "omni" and not view.with_clean else float("inf")
+    return View(operators.build("identity", plan.image_shape), denoiser, parts.gaussian, low, high)
 
 
 def make_views(plan: Plan, parts: Parts) -> list[View]:
     """The views with their trained denoisers."""
-    views = []
-    for index, view in enumerate(plan.views):
-        denoiser = view_method(plan, index, parts).denoiser(parts.view_params[view.name])
-        operator = parts.operators[view.name]
-        views.append(View(operator, denoiser, parts.view_gaussians[view.name], view.sigma_y))
-    return views
+    return [make_view(plan, view, parts) for view in plan.views]
 
 
 def view_outputs(
@@ -106,9 +70,9 @@ def view_candidates(plan: Plan, parts: Parts, fusion: str, cg_steps: int) -> Cal
     return lambda x, sigma: outputs(x, sigma)[0]
 
 
-def views_only(plan: Plan, parts: Parts, fusion: str, cg_steps: int) -> Denoiser:
+def views_only(plan: Plan, parts: Parts, config: Any) -> Denoiser:
     """z(x, sigma): the candidates of the views, stacked."""
-    candidates = view_candidates(plan, parts, fusion, cg_steps)
+    candidates = view_candidates(plan, parts, config.composition.fusion, config.composition.cg_steps)
     return lambda x, sigma: composition.stack(candidates(x, sigma), parts.stacking["views_only"], sigma)
 
 
@@ -118,60 +82,96 @@ def _known(parts: Parts, candidates: jax.Array, lifted: jax.Array, sigma: jax.Ar
     return jnp.concatenate([z[None], lifted])
 
 
-def residual_method(plan: Plan, parts: Parts, config: Any) -> Method:
-    """The method that learns the residual on top of `views_only`."""
-    stage = plan.residual
+def residual_method(plan: Plan, parts: Parts, config: Any, name: str = "residual") -> Method:
+    """The method that learns the residual on top of `views_only`: 'residual' or 'completed'."""
+    stage = plan.stages[name]
     outputs = view_outputs(plan, parts, config.composition.fusion, config.composition.cg_steps)
     return residual(
         stage.network,
         stage.noise,
-        parts.sigma_data["residual"],
+        parts.sigma_data[name],
         lambda x, sigma: _known(parts, *outputs(x, sigma), sigma),
-        config.residual.penalty,
-        config.residual.jacobian_penalty,
+        config[name].penalty,
+        config[name].jacobian_penalty,
     )
 
 
-def clean_method(plan: Plan, parts: Parts) -> Method:
-    """The method `clean_only`."""
-    stage = plan.clean_only
-    return denoising(stage.network, stage.noise, parts.sigma_data["clean_only"])
+def _with_residual(plan: Plan, parts: Parts, name: str, known: jax.Array, x, sigma) -> jax.Array:
+    """z + rho of a trained residual, from what it looks at."""
+    stage = plan.stages[name]
+    method = residual(stage.network, stage.noise, parts.sigma_data[name], lambda *_: known)
+    return method.denoiser(parts.params[name])(x, sigma)
 
 
-def residual_candidates(plan: Plan, parts: Parts, config: Any) -> Callable[..., jax.Array]:
+def residual_candidates(
+    plan: Plan, parts: Parts, config: Any, name: str = "residual"
+) -> Callable[..., jax.Array]:
     """(x, sigma) -> (K + 1, B, ...): the candidates of the views, then z + rho."""
     outputs = view_outputs(plan, parts, config.composition.fusion, config.composition.cg_steps)
-    stage = plan.residual
 
     def all_candidates(x, sigma):
         candidates, lifted = outputs(x, sigma)
-        known = _known(parts, candidates, lifted, sigma)
-        method = residual(stage.network, stage.noise, parts.sigma_data["residual"], lambda *_: known)
-        full = method.denoiser(parts.residual_params)(x, sigma)
+        full = _with_residual(plan, parts, name, _known(parts, candidates, lifted, sigma), x, sigma)
         return jnp.concatenate([candidates, full[None]])
 
     return all_candidates
 
 
-def clean_candidates(plan: Plan, parts: Parts) -> Callable[..., jax.Array]:
-    """(x, sigma) -> (2, B, ...): D_G and the clean-only network."""
-    denoise = clean_method(plan, parts).denoiser(parts.clean_params)
+def clean_candidates(plan: Plan, parts: Parts, name: str) -> Callable[..., jax.Array]:
+    """(x, sigma) -> (2, B, ...): D_G and the network of `clean_only` or `finetune`."""
+    stage = parts.clean_only if name == "clean_only" else name
+    denoise = clean_method(plan, stage, parts).denoiser(parts.params[stage])
     return lambda x, sigma: jnp.stack([parts.gaussian.denoiser(x, sigma), denoise(x, sigma)])
 
 
-def composed(plan: Plan, parts: Parts, config: Any) -> Denoiser:
-    """The whole: views, fusion, residual, stacked. The denoiser for sampling and guidance."""
-    candidates = residual_candidates(plan, parts, config)
-    return lambda x, sigma: composition.stack(candidates(x, sigma), parts.stacking["residual"], sigma)
-
-
 def method_denoiser(plan: Plan, parts: Parts, config: Any, name: str) -> Denoiser:
-    """The denoiser of a method by name: gaussian, views_only, residual, clean_only."""
+    """The denoiser of a method by name: gaussian, view/<name>, views_only, residual, clean_only, ...
+
+    The cascade has none: see `cascade`.
+    """
     if name == "gaussian":
-        return parts.gaussian.denoiser
+        return parts.reference.denoiser
+    if name.startswith("view/"):
+        return view_denoiser(plan.view(name.removeprefix("view/")), parts)
     if name == "views_only":
-        return views_only(plan, parts, config.composition.fusion, config.composition.cg_steps)
-    if name == "clean_only":
-        candidates = clean_candidates(plan, parts)
-        return lambda x, sigma: composition.stack(candidates(x, sigma), parts.stacking["clean_only"], sigma)
-    return composed(plan, parts, config)
+        return views_only(plan, parts, config)
+    if name in ON_CLEAN:
+        candidates = clean_candidates(plan, parts, name)
+    else:
+        candidates = residual_candidates(plan, parts, config, name)
+    return lambda x, sigma: composition.stack(candidates(x, sigma), parts.stacking[name], sigma)
+
+
+def every_denoised(plan: Plan, parts: Parts, config: Any) -> Callable[..., dict[str, jax.Array]]:
+    """(x, sigma) -> every method's and candidate's output by name; what they share is evaluated once."""
+
+    def outputs(x, sigma):
+        found = {"gaussian": parts.reference.denoiser(x, sigma)}
+        candidates: dict[str, jax.Array] = {}
+        if plan.composes:
+            outputs = view_outputs(plan, parts, config.composition.fusion, config.composition.cg_steps)
+            of_views, lifted = outputs(x, sigma)
+            z = composition.stack(of_views, parts.stacking["views_only"], sigma)
+            known = jnp.concatenate([z[None], lifted])
+            found |= {v.stage_name: lifted[i] for i, v in enumerate(plan.views) if v.of_images}
+            candidates |= {
+                f"candidate {name}": of_views[k]
+                for k, name in enumerate(plan.candidates)
+                if name != "gaussian"
+            }
+        else:
+            found |= {v.stage_name: view_denoiser(v, parts)(x, sigma) for v in plan.views if v.of_images}
+        for name in plan.methods:
+            if name == "views_only":
+                found[name] = z
+            elif name in RESIDUALS:
+                full = _with_residual(plan, parts, name, known, x, sigma)
+                every = jnp.concatenate([of_views, full[None]])
+                found[name] = composition.stack(every, parts.stacking[name], sigma)
+                candidates[f"views + {name}"] = full
+            elif name in ON_CLEAN:
+                every = clean_candidates(plan, parts, name)(x, sigma)
+                found[name] = composition.stack(every, parts.stacking[name], sigma)
+        return {**found, **candidates}
+
+    return outputs

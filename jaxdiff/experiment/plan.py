@@ -10,32 +10,16 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from jaxdiff import operators, registry
+from jaxdiff import operators
 from jaxdiff.diffusion.noise import NoiseDistribution
+from jaxdiff.experiment.checks import OF_VIEWS, ConfigError, at, check_learnable, check_names, merge
+from jaxdiff.methods.consistency import Consistency
 from jaxdiff.networks import build_network
 from jaxdiff.operators import LinearOperator
 from jaxdiff.training.loop import TrainSettings
-from jaxdiff.training.sharding import STATE_RULES
 from jaxdiff.training.state import OptimizerSettings
 
-CANDIDATES = ("gaussian", "fusion", "anchored")
-CHOICES = {
-    "task": ("images", "gaussian_toy"),
-    "composition.gaussian": ("ledoit_wolf", "ppca", "empirical"),
-    "composition.fusion": ("least_squares", "sum"),
-    "composition.weights": ("fitted", "inverse_error", "uniform"),
-    "train.decay": ("constant", "cosine"),
-    "train.dtype": ("float32", "bfloat16"),
-    "train.sharding": STATE_RULES,
-    "sample.method": ("residual", "views_only", "clean_only", "gaussian"),
-    "sample.sampler": ("heun", "euler"),
-    "data.resize": ("bilinear", "box", "lanczos"),
-}
-VIEW_METHODS = ("denoising",)
-
-
-class ConfigError(ValueError):
-    """Something in the config is wrong; the message says what, where and the nearest right value."""
+__all__ = ["ConfigError", "Plan", "StagePlan", "ViewPlan", "check_names", "make_plan", "view_operator"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,16 +33,53 @@ class StagePlan:
 
 
 @dataclasses.dataclass(frozen=True)
+class EmPlan:
+    """How measurements are completed; see configs/default.py for the keys."""
+
+    laps: int
+    gaussian_laps: int
+    rank: int
+    examples: int
+    batch: int
+    steps: int
+    sigma_min: float
+    sigma_max: float
+    rho: float
+    cg_steps: int
+
+
+@dataclasses.dataclass(frozen=True)
 class ViewPlan:
-    """One view: its operator, its measurement noise and the stage that learns it."""
+    """One view: its operator, the method that learns it, and the stage's budget."""
 
     name: str
     operator: LinearOperator
+    method: str
     sigma_y: float
-    examples: float
+    with_clean: bool
+    delta: float
+    masks: int
+    shown: float
+    weighting: str
+    max_gain: float
+    consistency: Consistency
+    sigma_min: float  # omni; below 0: estimated
+    sigma_max: float
+    tolerance: float
+    em: EmPlan
     stage: StagePlan
     rank: int
     full_range: bool  # whether the operator reaches all of its view space (a zero-filled mask does not)
+
+    @property
+    def stage_name(self) -> str:
+        """Name of the stage that learns it."""
+        return f"view/{self.name}"
+
+    @property
+    def of_images(self) -> bool:
+        """Whether what is learnt is a denoiser of images, and not one in the view's own space."""
+        return self.method != "denoising" or self.operator.name == "identity"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,96 +88,39 @@ class Plan:
 
     image_shape: tuple[int, int, int]
     views: tuple[ViewPlan, ...]
-    residual: StagePlan
-    clean_only: StagePlan
+    methods: tuple[str, ...]
+    stages: Mapping[
+        str, StagePlan
+    ]  # of residual, completed, clean_only (one for each of the grid), finetune, ...
     candidates: tuple[str, ...]
+    completed_em: EmPlan
+    finetune_view: str
+    cascade_view: str
 
+    def view(self, name: str) -> ViewPlan:
+        """The view of this name."""
+        return next(view for view in self.views if view.name == name)
 
-def get(config: Mapping, path: str) -> Any:
-    """The value at a dotted path."""
-    for part in path.split("."):
-        config = config[part]
-    return config
-
-
-def at(path: str, error: ValueError) -> ConfigError:
-    """The error with the config path in front of it."""
-    return ConfigError(f"config.{path}: {error}")
-
-
-def check_names(config: ConfigDict) -> None:
-    """Check all that needs no data: choices, names of operators and methods, numbers that must be positive.
-
-    Raises:
-      ConfigError: names the path, the value and the nearest valid one.
-    """
-    for path, choices in CHOICES.items():
-        _choose(path, get(config, path), choices)
-    for index, name in enumerate(config.composition.candidates):
-        _choose(f"composition.candidates[{index}]", name, CANDIDATES)
-    if config.task == "images" and not len(config.views):
-        raise ConfigError(
-            "config.views is empty: give at least one, such as default.view({'name': 'identity'}, 1.0)"
-        )
-    for name, view in config.views.items():
-        if "name" not in view.operator:
-            raise ConfigError(
-                f"config.views.{name}.operator has no 'name'; known: {', '.join(operators.names())}"
-            )
-        _choose(f"views.{name}.operator.name", view.operator.name, operators.names())
-        _choose(f"views.{name}.method", view.method, VIEW_METHODS)
-        if view.sigma_y < 0:
-            raise ConfigError(f"config.views.{name}.sigma_y: must not be negative, got {view.sigma_y}")
-        if view.sigma_y > 0:
-            raise ConfigError(
-                f"config.views.{name}.sigma_y: the method 'denoising' learns the law of y itself, noise included; "
-                "it needs sigma_y = 0"
-            )
-        if view.examples <= 0:
-            raise ConfigError(f"config.views.{name}.examples: must be positive, got {view.examples}")
-    for path in ("train.steps", "train.batch", "train.lr", "train.checkpoint_every", "train.tune_every"):
-        if get(config, path) <= 0:
-            raise ConfigError(f"config.{path}: must be positive, got {get(config, path)}")
-    minima = {"data.clean": 2, "data.tuning": 1, "data.held_out": 2, "bands.count": 2, "sample.steps": 2}
-    for path, least in minima.items():
-        if get(config, path) < least:
-            raise ConfigError(f"config.{path}: at least {least} are needed, got {get(config, path)}")
-
-
-def _choose(path, value, choices):
-    try:
-        registry.lookup(dict.fromkeys(choices), value, "value" if "name" not in path else "operator")
-    except ValueError as error:
-        raise at(path, error) from None
-
-
-def merge(base: Mapping, changes: Mapping, path: str) -> dict:
-    """`base` with those `changes` that are not None; a key that `base` has not is an error that names the
-    nearest.
-
-    Where `changes` names another network, `base` is left behind: the arguments of one network mean nothing
-    to another.
-    """
-    base = dict(base)
-    changes = {key: value for key, value in changes.items() if value is not None}
-    if "name" in changes and changes["name"] != base.get("name"):
-        return dict(changes)
-    for key in changes:
-        try:
-            registry.lookup(base, key, "key")
-        except ValueError as error:
-            raise at(f"{path}.{key}", error) from None
-    return {**base, **changes}
+    @property
+    def composes(self) -> bool:
+        """Whether any method is made of the views."""
+        return any(name in OF_VIEWS for name in self.methods)
 
 
 def stage_plan(
-    config: ConfigDict, path: str, changes: Mapping, channels: int, scale: float = 1.0
+    config: ConfigDict,
+    path: str,
+    changes: Mapping,
+    channels: int,
+    scale: float = 1.0,
+    forward_mode: bool = False,
+    **network_changes: Any,
 ) -> StagePlan:
     """The stage at `path`, whose config changes `network` and `train`; `scale` = sqrt(c) shifts its noise."""
     train = merge(config.train, changes["train"], f"{path}.train")
-    network = merge(config.network, changes["network"], f"{path}.network")
+    network = merge(config.network, changes["network"], f"{path}.network") | network_changes
     name = network.pop("name")
-    if "forward_mode" in network and config.residual.jacobian_penalty > 0:
+    if "forward_mode" in network and forward_mode:
         network["forward_mode"] = True
     network = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in network.items()}
     try:
@@ -188,22 +152,26 @@ def stage_plan(
     return StagePlan(module, noise, config.noise.sigma_data * scale, settings)
 
 
+def with_steps(stage: StagePlan, steps: int) -> StagePlan:
+    """The stage with another number of steps (of its schedule too)."""
+    old = stage.settings
+    settings = old._replace(
+        steps=steps,
+        optimizer=old.optimizer._replace(steps=steps),
+        checkpoint_every=min(old.checkpoint_every, steps),
+        tune_every=min(old.tune_every, steps),
+    )
+    return dataclasses.replace(stage, settings=settings)
+
+
 def view_operator(config: ConfigDict, name: str, image_shape: tuple[int, int, int]) -> LinearOperator:
-    """The operator of the view `name`, with A A^T = c I."""
+    """The operator of the view `name`, as its config says."""
     spec = config.views[name].operator.to_dict()
     path = f"views.{name}.operator"
     try:
-        operator = operators.build(spec.pop("name"), image_shape, **spec)
-        operators.require_isometry(operator, f"config.{path}")
+        return operators.build(spec.pop("name"), image_shape, **spec)
     except ValueError as error:
-        message = str(error)
-        raise (ConfigError(message) if message.startswith("config.") else at(path, error)) from None
-    if operator.per_example:
-        raise ConfigError(
-            f"config.{path}: '{operator.name}' draws its own parameters for each example, so the view has no fixed "
-            "space and the method 'denoising' cannot learn it; use a fixed operator such as 'mask' or 'crop'"
-        )
-    return operator
+        raise at(path, error) from None
 
 
 def operator_rank(operator: LinearOperator) -> int:
@@ -212,27 +180,109 @@ def operator_rank(operator: LinearOperator) -> int:
     return round(float(jnp.sum(signs * operator.project(signs))))
 
 
-def make_plan(config: ConfigDict, image_shape: tuple[int, int, int]) -> Plan:
+def _view_plan(config: ConfigDict, name: str, operator: LinearOperator, sigma_y: float) -> ViewPlan:
+    view, path = config.views[name], f"views.{name}"
+    check_learnable(path, view, operator, sigma_y)
+    own = view.method == "denoising"
+    channels = (operator.out_shape if own else operator.in_shape)[-1]
+    scale = math.sqrt(operator.c) if own else 1.0
+    stage = stage_plan(
+        config, path, view, channels, scale, config.residual.jacobian_penalty > 0 or view.method == "gsure"
+    )
+    rank = operator_rank(operator) if own else math.prod(operator.in_shape)
+    try:
+        consistency = Consistency(**view.consistency.to_dict()).check()
+    except ValueError as error:
+        raise at(f"{path}.consistency", error) from None
+    return ViewPlan(
+        name=name,
+        operator=operator,
+        method=view.method,
+        sigma_y=sigma_y,
+        with_clean=view.with_clean,
+        delta=view.delta,
+        masks=view.masks,
+        shown=view.shown,
+        weighting=view.weighting,
+        max_gain=view.max_gain,
+        consistency=consistency,
+        sigma_min=view.sigma_min,
+        sigma_max=view.sigma_max or math.inf,
+        tolerance=view.tolerance,
+        em=EmPlan(**view.em.to_dict()),
+        stage=stage,
+        rank=rank,
+        full_range=not own or rank == math.prod(operator.out_shape),
+    )
+
+
+def _clean_only_stages(config: ConfigDict, channels: int) -> dict[str, StagePlan]:
+    """'clean_only', or one stage for each (dropout, weight decay) of its grid."""
+    if not config.clean_only.grid:
+        return {"clean_only": stage_plan(config, "clean_only", config.clean_only, channels)}
+    stages = {}
+    for number, (dropout, weight_decay) in enumerate(config.clean_only.grid):
+        stage = stage_plan(config, "clean_only", config.clean_only, channels, dropout=float(dropout))
+        optimizer = stage.settings.optimizer._replace(weight_decay=float(weight_decay))
+        settings = stage.settings._replace(optimizer=optimizer)
+        stages[f"clean_only/{number}"] = dataclasses.replace(stage, settings=settings)
+    return stages
+
+
+def _chosen_view(config: ConfigDict, key: str, names: list[str], fits: str) -> str:
+    """The view that `config.<key>.view` names, or the first that fits."""
+    asked = config[key].view
+    if key in config.methods and (not names or (asked and asked not in names)):
+        raise ConfigError(f"config.{key}.view: '{asked}' is not {fits}; views that are: {names or 'none'}")
+    return asked or (names[0] if names else "")
+
+
+def make_plan(
+    config: ConfigDict,
+    image_shape: tuple[int, int, int],
+    view_operators: Mapping[str, LinearOperator] | None = None,
+    noise: Mapping[str, float] | None = None,
+) -> Plan:
     """The experiment in plain arguments.
+
+    Args:
+      config: the config.
+      image_shape: (H, W, C).
+      view_operators: by view, as the data have them; None: as the config says.
+      noise: by view, the least sigma_y of measurements that brought their own; others: as the config says.
 
     Raises:
       ConfigError: something in the config is wrong.
     """
     check_names(config)
+    if view_operators is None:
+        view_operators = {name: view_operator(config, name, image_shape) for name in config.views}
     channels = image_shape[-1]
-    views = []
-    for name in config.views:
-        view = config.views[name]
-        operator = view_operator(config, name, image_shape)
-        scale = math.sqrt(operator.c)
-        stage = stage_plan(config, f"views.{name}", view, operator.out_shape[-1], scale)
-        rank = operator_rank(operator)
-        full = rank == math.prod(operator.out_shape)
-        views.append(ViewPlan(name, operator, view.sigma_y, view.examples, stage, rank, full))
+    noise = {name: view.sigma_y for name, view in config.views.items()} | dict(noise or {})
+    views = tuple(_view_plan(config, name, view_operators[name], noise[name]) for name in config.views)
+    sloped = config.residual.jacobian_penalty > 0 or config.completed.jacobian_penalty > 0
+    methods, stages = tuple(config.methods), {}
+    for name in ("residual", "completed", "finetune", "cascade"):
+        if name in methods:
+            stages[name] = stage_plan(config, name, config[name], channels, 1.0, sloped)
+    if "clean_only" in methods:
+        stages |= _clean_only_stages(config, channels)
+    for view in views:
+        if view.method == "omni" and view.sigma_min < 0:
+            stages[f"classifier/{view.name}"] = stage_plan(config, "classifier", config.classifier, channels)
+    finetune_view = _chosen_view(config, "finetune", [v.name for v in views], "a view")
+    if "finetune" in methods:
+        # The same network, with the budget of the view that it is trained on first.
+        steps = next(v for v in views if v.name == finetune_view).stage.settings.steps
+        stages["finetune/first"] = with_steps(stages["finetune"], steps)
+    own = [v.name for v in views if v.method == "denoising" and v.operator.name != "identity"]
     return Plan(
         image_shape=image_shape,
-        views=tuple(views),
-        residual=stage_plan(config, "residual", config.residual, channels),
-        clean_only=stage_plan(config, "clean_only", config.clean_only, channels),
+        views=views,
+        methods=methods,
+        stages=stages,
         candidates=tuple(config.composition.candidates),
+        completed_em=EmPlan(**config.completed.em.to_dict()),
+        finetune_view=finetune_view,
+        cascade_view=_chosen_view(config, "cascade", own, "a view of the method 'denoising'"),
     )

@@ -12,26 +12,58 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
+from jaxdiff.data.pixels import to_bytes
 from jaxdiff.diffusion.noise import karras_schedule
 from jaxdiff.experiment.arrays import write_atomically
-from jaxdiff.experiment.model import Parts, method_denoiser
+from jaxdiff.experiment.learners import cascade_method, masked_view_denoiser
+from jaxdiff.experiment.model import method_denoiser, view_denoiser
+from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import Plan
 from jaxdiff.report.images import save_grid
-from jaxdiff.sampling import Churn, sample
+from jaxdiff.sampling import Churn, fixed_mask, member, multi_mask_guidance, sample
 from jaxdiff.training.progress import StageProgress
+
+
+def sampled_methods(plan: Plan) -> list[str]:
+    """What can be sampled: the Gaussian, the views that are denoisers of images, the methods."""
+    return ["gaussian", *(view.stage_name for view in plan.views if view.of_images), *plan.methods]
 
 
 def make_sampler(plan: Plan, config: Any, method: str) -> Callable[[Parts, jax.Array], jax.Array]:
     """A jitted (parts, keys (B,)) -> images (B, H, W, C)."""
     s = config.sample
-    sigmas = np.asarray(karras_schedule(s.steps, s.sigma_min, s.sigma_max, s.rho))
     churn = Churn(s.s_churn, s.s_min, s.s_max, s.s_noise)
+
+    def integrate(denoiser, keys, shape, scale=1.0):
+        sigmas = np.asarray(karras_schedule(s.steps, s.sigma_min, s.sigma_max, s.rho)) * scale
+        noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+        return sample(denoiser, sigmas[0] * noise, sigmas, keys[0], method=s.sampler, churn=churn)
+
+    def through_the_cascade(parts, keys):
+        view = plan.view(plan.cascade_view)
+        operator = parts.operators[view.name]
+        first, second = jax.vmap(jax.random.split, out_axes=1)(keys)
+        seen = integrate(view_denoiser(view, parts), first, operator.out_shape, operator.c**0.5)
+        given = cascade_method(plan, parts).denoiser(parts.params["cascade"])(seen)
+        return integrate(given, second, plan.image_shape)
+
+    def denoiser_of(parts, count):
+        view = next((v for v in plan.views if v.stage_name == method), None)
+        if view is None or view.method != "ambient" or s.through == "members":
+            return method_denoiser(plan, parts, config, method)
+        # The mask of the trajectory and those it is corrected by are the same for every image and every step.
+        masked = masked_view_denoiser(view, parts)
+        members = parts.operators[view.name].cover(1 + max(1, view.masks), view.delta, seed=s.seed)
+        first, *others = (member(members, k, count) for k in range(1 + max(1, view.masks)))
+        if s.through == "fixed_mask":
+            return fixed_mask(masked, first)
+        return multi_mask_guidance(masked, first, others, s.guidance)
 
     @jax.jit
     def draw(parts, keys):
-        noise = jax.vmap(lambda key: jax.random.normal(key, plan.image_shape))(keys)
-        denoiser = method_denoiser(plan, parts, config, method)
-        return sample(denoiser, sigmas[0] * noise, sigmas, keys[0], method=s.sampler, churn=churn)
+        if method == "cascade":
+            return through_the_cascade(parts, keys)
+        return integrate(denoiser_of(parts, len(keys)), keys, plan.image_shape)
 
     return draw
 
@@ -57,6 +89,6 @@ def write_samples(images: np.ndarray, directory: Path, name: str, columns: int =
     grid, arrays = directory / f"{name}.png", directory / f"{name}.npz"
     directory.mkdir(parents=True, exist_ok=True)
     save_grid(grid, images[:400], columns or int(np.ceil(np.sqrt(min(len(images), 400)))))
-    pixels = np.clip(np.rint((np.asarray(images) + 1.0) * 127.5), 0, 255).astype(np.uint8)
+    pixels = to_bytes(np.asarray(images))
     write_atomically(arrays, lambda path: np.savez_compressed(path, images=pixels))
     return grid, arrays

@@ -1,7 +1,7 @@
-"""The stages of an experiment in their order: views, fusion, residual, clean-only; each resumes by itself."""
+"""The stages of an experiment in their order; each resumes by itself."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,13 +9,14 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from jaxdiff.composition import BandTable, band_edges, fit_stacking
-from jaxdiff.diffusion.gaussian import Gaussian, fit_gaussian
-from jaxdiff.experiment import model, tuning
+from jaxdiff.composition import band_edges, fit_stacking
+from jaxdiff.composition.bands import BandTable
+from jaxdiff.experiment import learners, model, tuning
 from jaxdiff.experiment.arrays import saved
-from jaxdiff.experiment.data import ExperimentData
-from jaxdiff.experiment.model import Parts
+from jaxdiff.experiment.data import ExperimentData, StageData, restored_data
+from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import Plan, StagePlan
+from jaxdiff.methods.finetune import finetune
 from jaxdiff.training.loop import Stage, StopRequest, steps_done, train_stage
 from jaxdiff.training.state import TrainState
 
@@ -30,6 +31,11 @@ class Run(NamedTuple):
     console: Console
     stop: StopRequest
 
+    @property
+    def cache_bytes(self) -> int:
+        """Memory for each view's measurements."""
+        return int(self.config.data.cache_gib * 2**30)
+
 
 def stage_key(seed: int, name: str) -> jax.Array:
     """fold_in(root, stage): by name, so that a further stage changes no other."""
@@ -40,77 +46,70 @@ def stage_directory(workdir: Path, name: str) -> Path:
     return workdir / "stages" / name
 
 
-def _train(run: Run, name: str, plan: StagePlan, factory, frozen, data, tune) -> TrainState:
+def train_one(
+    run: Run,
+    name: str,
+    plan: StagePlan,
+    factory: Callable[[Any], Any],
+    frozen: Mapping[str, Any],
+    data: StageData,
+    tuned: tuning.TuningSet | None,
+    reference: jax.Array | None = None,
+) -> TrainState:
+    """Train the stage `name` to its end, with early stopping where there are tuning images.
+
+    Args:
+      run: the run.
+      name: of the stage; its directory and its keys.
+      plan: network, noise, budget.
+      factory: frozen -> Method.
+      frozen: what is known from earlier stages; one program for all values.
+      data: what it may see.
+      tuned: noisy tuning images in the stage's own space; None: the last moving average is kept.
+      reference: what a gate will put in place of the stage's denoiser where it is worse (see `tuning.score`).
+    """
     seed = zlib.crc32(f"{run.config.seed}/{name}".encode())
+    looked_at = {"tuning": tuned, "reference": reference}
+
+    def tune(frozen, params):
+        seen = frozen["looked_at"]
+        return tuning.score(factory(frozen).denoiser(params), seen["tuning"], seen["reference"])
+
     stage = Stage(
         name=name,
         factory=factory,
-        frozen=frozen,
+        frozen={**frozen, "looked_at": looked_at},
         batches=lambda start, length: data.batches(plan.settings.batch, seed, start, length),
         example=data.example(),
         settings=plan.settings,
-        tune=tune,
+        tune=None if tuned is None else tune,
     )
     directory = stage_directory(run.workdir, name)
     return train_stage(stage, stage_key(run.config.seed, name), directory, run.console, run.stop)
 
 
-def tuning_set(run: Run) -> tuning.TuningSet:
-    """The noisy tuning images of this run."""
+def tuning_set(run: Run) -> tuning.TuningSet | None:
+    """The noisy tuning images of this run; None where there are no tuning images."""
+    if not len(run.data.tuning):
+        return None
     bands = run.config.bands
     sigmas = band_edges(bands.sigma_min, bands.sigma_max, bands.count)
     key = stage_key(run.config.seed, "tuning")
     return tuning.make_tuning_set(run.data.tuning, sigmas, bands.tuning_draws, key)
 
 
-def prepare_parts(run: Run) -> Parts:
-    """The parts that need no training: operators, the Gaussian and its marginal in every view, data scales."""
-    config, plan = run.config, run.plan
+def with_stacking(
+    run: Run, parts: Parts, tuned: tuning.TuningSet, name: str, candidates: Callable[[Parts], Callable]
+) -> Parts:
+    """`parts` with the stacking weights of `name` over its candidates."""
 
     def fit():
-        rank = config.composition.rank or None
-        return fit_gaussian(run.data.clean_images(), config.composition.gaussian, rank)
+        matrices = jax.jit(lambda p, t: tuning.gram(candidates(p), t))(parts, tuned)
+        return fit_stacking(np.asarray(matrices), np.asarray(tuned.sigmas), run.config.composition.smooth)
 
-    gaussian = saved(run.workdir / "fits" / "gaussian.npz", Gaussian, fit)
-    scales = {f"view/{v.name}": v.stage.sigma_data or run.data.views[v.name].scale() for v in plan.views}
-    clean_scale = run.data.clean.scale()
-    scales["residual"] = plan.residual.sigma_data or clean_scale
-    scales["clean_only"] = plan.clean_only.sigma_data or clean_scale
-    marginals = {}
-    for v in plan.views:
-
-        def marginal(v=v):
-            return gaussian.marginal(v.operator, v.operator.c, v.operator.out_shape)
-
-        marginals[v.name] = saved(run.workdir / "fits" / f"gaussian_{v.name}.npz", Gaussian, marginal)
-    parts = Parts(gaussian, {v.name: v.operator for v in plan.views}, marginals)
-    return model.with_sigma_data(parts, **scales)
-
-
-def train_views(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
-    """`view/<name>` for every view; what a view stage receives is its measurements alone."""
-    params = {}
-    for index, view in enumerate(run.plan.views):
-        seen = jax.device_put(tuning.in_view(tuned, view.operator))
-
-        def factory(frozen, index=index):
-            return model.view_method(run.plan, index, frozen["parts"])
-
-        def tune(frozen, candidate, factory=factory):
-            return tuning.score(factory(frozen).denoiser(candidate), frozen["tuning"])
-
-        only = parts.replace(operators={view.name: view.operator}, view_gaussians={})
-        state = _train(
-            run,
-            f"view/{view.name}",
-            view.stage,
-            factory,
-            {"parts": only, "tuning": seen},
-            run.data.views[view.name],
-            tune,
-        )
-        params[view.name] = state.best
-    return parts.replace(view_params=params)
+    file = f"stacking_{name.replace('/', '_')}.npz"
+    table = saved(run.workdir / "fits" / file, BandTable, fit)
+    return parts.replace(stacking={**parts.stacking, name: table})
 
 
 def fit_views(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
@@ -130,18 +129,16 @@ def fit_views(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
     def candidates(parts):
         return model.view_candidates(run.plan, parts, settings.fusion, settings.cg_steps)
 
-    return _stacked(run, parts, tuned, "views_only", candidates)
+    return with_stacking(run, parts, tuned, "views_only", candidates)
 
 
-def _stacked(run: Run, parts: Parts, tuned, name: str, candidates: Callable[[Parts], Callable]) -> Parts:
-    """`parts` with the stacking weights of `name` over its candidates."""
+def residual_reference(run: Run, parts: Parts, tuned: tuning.TuningSet) -> jax.Array:
+    """What `views_only` makes of the tuning images: the gate's alternative to the residual."""
 
-    def fit():
-        matrices = jax.jit(lambda p, t: tuning.gram(candidates(p), t))(parts, tuned)
-        return fit_stacking(np.asarray(matrices), np.asarray(tuned.sigmas), run.config.composition.smooth)
+    def views_denoised(parts, tuned):
+        return tuning.by_band(model.method_denoiser(run.plan, parts, run.config, "views_only"), tuned)
 
-    table = saved(run.workdir / "fits" / f"stacking_{name}.npz", BandTable, fit)
-    return parts.replace(stacking={**parts.stacking, name: table})
+    return jax.jit(views_denoised)(parts, tuned)
 
 
 def train_residual(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
@@ -150,51 +147,100 @@ def train_residual(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
     def factory(frozen):
         return model.residual_method(run.plan, frozen["parts"], run.config)
 
-    def views_denoised(parts, tuned):
-        z = model.method_denoiser(run.plan, parts, run.config, "views_only")
-        return tuning.by_band(z, tuned)
-
-    reference = jax.jit(views_denoised)(parts, tuned)
-
-    def tune(frozen, params):
-        return tuning.score(factory(frozen).denoiser(params), frozen["tuning"], frozen["reference"])
-
-    frozen = {"parts": parts, "tuning": tuned, "reference": reference}
-    state = _train(run, "residual", run.plan.residual, factory, frozen, run.data.clean, tune)
-    parts = parts.replace(residual_params=state.best)
-    return _stacked(
+    reference = residual_reference(run, parts, tuned)
+    stage = run.plan.stages["residual"]
+    state = train_one(run, "residual", stage, factory, {"parts": parts}, run.data.clean, tuned, reference)
+    parts = parts.with_params("residual", state.best)
+    return with_stacking(
         run, parts, tuned, "residual", lambda p: model.residual_candidates(run.plan, p, run.config)
     )
 
 
+def _gaussian_denoised(parts: Parts, tuned: tuning.TuningSet) -> jax.Array:
+    return jax.jit(lambda p, t: tuning.by_band(p.gaussian.denoiser, t))(parts, tuned)
+
+
 def train_clean_only(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
-    """The baseline: the same clean examples, tuning images and mechanisms, without views."""
+    """The baseline: the same clean examples, tuning images and mechanisms, without views.
+
+    With a grid of regularisations each is trained, and the one with the best tuning score is kept.
+    """
+    reference, scores = _gaussian_denoised(parts, tuned), {}
+    alone = Parts(gaussian=parts.gaussian, sigma_data=parts.sigma_data)
+    for name in [n for n in run.plan.stages if n.split("/")[0] == "clean_only"]:
+
+        def factory(frozen, name=name):
+            return learners.clean_method(run.plan, name, frozen["parts"])
+
+        state = train_one(
+            run, name, run.plan.stages[name], factory, {"parts": alone}, run.data.clean, tuned, reference
+        )
+        parts, scores[name] = parts.with_params(name, state.best), float(state.best_score)
+    parts = parts.replace(clean_only=max(scores, key=scores.get))
+    return with_stacking(
+        run, parts, tuned, "clean_only", lambda p: model.clean_candidates(run.plan, p, "clean_only")
+    )
+
+
+def train_finetune(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
+    """The rival: a network trained on A^+ y of one view, then on the clean examples."""
+    view = run.plan.view(run.plan.finetune_view)
+    reference = _gaussian_denoised(parts, tuned)
+    alone = Parts(sigma_data=parts.sigma_data)
+    first, second = run.plan.stages["finetune/first"], run.plan.stages["finetune"]
+
+    def learn_restored(frozen):
+        return learners.clean_method(run.plan, "finetune/first", frozen["parts"])
+
+    def learn_clean(frozen):
+        return finetune(learners.clean_method(run.plan, "finetune", frozen["parts"]), frozen["start"])
+
+    restored = restored_data(view, run.data.views[view.name], run.cache_bytes)
+    start = train_one(
+        run, "finetune/first", first, learn_restored, {"parts": alone}, restored, tuned, reference
+    ).best
+    frozen = {"parts": alone, "start": start}
+    state = train_one(run, "finetune", second, learn_clean, frozen, run.data.clean, tuned, reference)
+    parts = parts.with_params("finetune/first", start).with_params("finetune", state.best)
+    return with_stacking(
+        run, parts, tuned, "finetune", lambda p: model.clean_candidates(run.plan, p, "finetune")
+    )
+
+
+def train_cascade(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
+    """The rival: p(x | view) on the clean examples."""
 
     def factory(frozen):
-        return model.clean_method(run.plan, frozen["parts"])
+        return learners.cascade_method(run.plan, frozen["parts"])
 
-    reference = jax.jit(lambda p, t: tuning.by_band(p.gaussian.denoiser, t))(parts, tuned)
+    def given_view(frozen):
+        # Early stopping looks at D(x, sigma | A x0) of the tuning images.
+        method = factory(frozen)
+        operator = frozen["parts"].operators[run.plan.cascade_view]
+        view = operator(frozen["looked_at"]["tuning"].clean)
+        return method._replace(denoiser=lambda params: method.denoiser(params)(view))
 
-    def tune(frozen, params):
-        return tuning.score(factory(frozen).denoiser(params), frozen["tuning"], frozen["reference"])
-
-    alone = model.with_sigma_data(Parts(parts.gaussian), **parts.sigma_data)
-    frozen = {"parts": alone, "tuning": tuned, "reference": reference}
-    state = _train(run, "clean_only", run.plan.clean_only, factory, frozen, run.data.clean, tune)
-    parts = parts.replace(clean_params=state.best)
-    return _stacked(run, parts, tuned, "clean_only", lambda p: model.clean_candidates(run.plan, p))
+    frozen = {"parts": parts.only(run.plan.cascade_view)}
+    stage = run.plan.stages["cascade"]
+    state = train_one(run, "cascade", stage, given_view, frozen, run.data.clean, tuned)
+    return parts.with_params("cascade", state.best)
 
 
-def train(run: Run) -> Parts:
-    """All stages in order; finished ones are read from their checkpoints."""
-    parts, tuned = prepare_parts(run), tuning_set(run)
-    parts = train_views(run, parts, tuned)
-    parts = fit_views(run, parts, tuned)
-    parts = train_residual(run, parts, tuned)
-    return train_clean_only(run, parts, tuned)
+def stage_names(plan: Plan) -> list[str]:
+    """All stages, in the order in which they run."""
+    names = []
+    for view in plan.views:
+        names += [n for n in plan.stages if n == f"classifier/{view.name}"]
+        laps = view.em.laps if view.method == "em" else 1
+        names += [f"{view.stage_name}/lap{k}" for k in range(1, laps)] + [view.stage_name]
+    for method in plan.methods:
+        if method == "completed":
+            names += [f"completed/lap{k}" for k in range(1, plan.completed_em.laps)]
+        of_method = [n for n in plan.stages if n.split("/")[0] == method]
+        names += sorted(of_method, key=lambda n: n == method)
+    return names
 
 
 def unfinished(run: Run) -> list[str]:
     """Names of the stages that are not over yet."""
-    names = [*(f"view/{view.name}" for view in run.plan.views), "residual", "clean_only"]
-    return [name for name in names if steps_done(stage_directory(run.workdir, name)) is None]
+    return [n for n in stage_names(run.plan) if steps_done(stage_directory(run.workdir, n)) is None]

@@ -43,6 +43,14 @@ def in_view(tuning: TuningSet, operator) -> TuningSet:
     return TuningSet(noisy, operator(tuning.clean), tuning.sigmas * operator.c**0.5)
 
 
+def above(tuning: TuningSet, low: float) -> TuningSet | None:
+    """The bands with sigma >= low; None where there are fewer than two."""
+    kept = np.asarray(tuning.sigmas) >= low
+    if kept.sum() < 2:
+        return None
+    return TuningSet(tuning.noisy[kept], tuning.clean, tuning.sigmas[kept])
+
+
 def by_band(function: Callable[[jax.Array, jax.Array], jax.Array], tuning: TuningSet) -> jax.Array:
     """function(x, sigma) on every band, stacked: (S, ...); one band at a time bounds the memory."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -26,6 +27,22 @@ class Method(NamedTuple):
     denoiser: Callable[[Params], Denoiser]
 
 
-def mean_square(values: jax.Array) -> jax.Array:
-    """Mean square over all but the batch axis, (B,)."""
-    return jnp.mean(jnp.square(values), axis=tuple(range(1, values.ndim)))
+def raw_network(
+    network: nn.Module, params: Params, dropout_key: jax.Array | None = None
+) -> Callable[..., jax.Array]:
+    """F(x, c_noise, cond) with these parameters; with dropout where there is a key for it (training)."""
+    train = dropout_key is not None
+    rngs = {"dropout": dropout_key} if train else None
+
+    def apply(x, c_noise, cond=None):
+        return network.apply({"params": params}, x, c_noise, cond, train=train, rngs=rngs)
+
+    return apply
+
+
+def mean_square(values: jax.Array, seen: jax.Array | None = None) -> jax.Array:
+    """Mean square over all but the batch axis, (B,); of the values that are `seen` (bool, (B, ...)) only."""
+    squares = jnp.square(values)
+    if seen is not None:
+        squares = jnp.where(seen, squares, 0.0)
+    return jnp.mean(squares, axis=tuple(range(1, values.ndim)))

@@ -15,7 +15,7 @@ import jax
 
 from jaxdiff.diffusion.noise import NoiseDistribution, edm_weight, expand
 from jaxdiff.diffusion.preconditioning import precondition
-from jaxdiff.methods.base import Method, mean_square
+from jaxdiff.methods.base import Method, mean_square, raw_network
 from jaxdiff.networks import init_key
 
 
@@ -35,14 +35,6 @@ def denoising(
     def project(values):
         return values if operator is None else operator.project(values)
 
-    def raw(params, train, key=None):
-        rngs = {"dropout": key} if train else None
-
-        def apply(x, c_noise, cond=None):
-            return network.apply({"params": params}, x, c_noise, cond, train=train, rngs=rngs)
-
-        return apply
-
     def init(key, batch):
         sigma = noise.sample_sigma(key, batch.y.shape[0])
         return network.init(init_key(key), batch.y, sigma, None, train=False)["params"]
@@ -52,12 +44,12 @@ def denoising(
         y = batch.y
         sigma = noise.sample_sigma(sigma_key, y.shape[0])
         noisy = y + expand(sigma, y) * project(jax.random.normal(noise_key, y.shape, y.dtype))
-        denoised = project(precondition(raw(params, True, dropout_key), sigma_data)(noisy, sigma))
+        denoised = project(precondition(raw_network(network, params, dropout_key), sigma_data)(noisy, sigma))
         value = (edm_weight(sigma, sigma_data) * mean_square(denoised - y)).mean()
         return value, {}
 
     def denoiser(params):
-        denoise = precondition(raw(params, False), sigma_data)
+        denoise = precondition(raw_network(network, params), sigma_data)
         return lambda x, sigma: project(denoise(x, sigma))
 
     return Method(init, loss, denoiser)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from jaxdiff.composition.residual import correction, residual_denoiser
 from jaxdiff.diffusion.noise import NoiseDistribution, edm_weight, expand
-from jaxdiff.methods.base import Method, mean_square
+from jaxdiff.methods.base import Method, mean_square, raw_network
 from jaxdiff.networks import init_key
 
 
@@ -48,13 +48,9 @@ def residual(
         if value < 0:
             raise ValueError(f"residual: {name} must not be negative, got {value}")
 
-    def raw(params, train, key=None):
-        rngs = {"dropout": key} if train else None
-
-        def apply(x, c_noise, image):
-            return network.apply({"params": params}, x, c_noise, {"image": image}, train=train, rngs=rngs)
-
-        return apply
+    def raw(params, dropout_key=None):
+        apply = raw_network(network, params, dropout_key)
+        return lambda x, c_noise, image: apply(x, c_noise, {"image": image})
 
     def init(key, batch):
         sigma = noise.sample_sigma(key, batch.y.shape[0])
@@ -67,7 +63,7 @@ def residual(
         x0 = batch.y
         sigma = noise.sample_sigma(sigma_key, x0.shape[0])
         x = x0 + expand(sigma, x0) * jax.random.normal(noise_key, x0.shape, x0.dtype)
-        apply = raw(params, True, dropout_key)
+        apply = raw(params, dropout_key)
 
         def views_and_residual(x):
             known = base(x, sigma)
@@ -90,6 +86,6 @@ def residual(
         return value, {"error": error, "residual_size": size, "views_error": views_error}
 
     def denoiser(params):
-        return residual_denoiser(base, raw(params, False), sigma_data)
+        return residual_denoiser(base, raw(params), sigma_data)
 
     return Method(init, loss, denoiser)

@@ -4,7 +4,7 @@
 >>> y = op(x)  # x: (B, 16, 16, 1) -> y: (B, 8, 8, 1)
 """
 
-from jaxdiff.operators.catalog import build, names, require_isometry
+from jaxdiff.operators.catalog import build, names, properties, require_isometry
 from jaxdiff.operators.isometry import isometry_constant
 from jaxdiff.operators.linear import LinearOperator, describe
 from jaxdiff.operators.measurement import Measurement
@@ -16,5 +16,6 @@ __all__ = [
     "describe",
     "isometry_constant",
     "names",
+    "properties",
     "require_isometry",
 ]

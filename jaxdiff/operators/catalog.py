@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxdiff import registry
-from jaxdiff.operators import blur, masks, resample
+from jaxdiff.operators import blur, masks, overlays, random_masks, resample, sensing
 from jaxdiff.operators.compose import compose
 from jaxdiff.operators.linear import LinearOperator, describe
 
@@ -16,10 +16,18 @@ ISOMETRIES = {
     "crop": masks.crop,
     "coordinates": masks.coordinates,
     "mask": masks.mask,
-    "pixel_mask": masks.pixel_mask,
-    "box_mask": masks.box_mask,
+    "pixel_mask": random_masks.pixel_mask,
+    "box_mask": random_masks.box_mask,
+    "keep_patch": random_masks.keep_patch,
+    "scan_lines": random_masks.scan_lines,
+    "overlay": overlays.overlay,
 }
-FAMILIES = {**ISOMETRIES, "gaussian_blur": blur.gaussian_blur}
+FAMILIES = {
+    **ISOMETRIES,
+    "gaussian_blur": blur.gaussian_blur,
+    "motion_blur": blur.motion_blur,
+    "sensing": sensing.sensing,
+}
 
 
 def names() -> list[str]:
@@ -44,6 +52,23 @@ def build(name: str, in_shape: tuple[int, ...], **args: Any) -> LinearOperator:
     family = registry.lookup({**FAMILIES, "compose": compose}, name, "operator")
     _check_args(name, family, args, given=("in_shape",))
     return family(tuple(int(size) for size in in_shape), **args)
+
+
+def properties(op: LinearOperator) -> dict[str, bool]:
+    """What an operator offers to the methods.
+
+    Returns:
+        isometry: A A^T = c Pi with a known c, so that its data can be a view;
+        per_example: each example has its own parameters;
+        further_corruption: `op.further_corrupt` gives A~ = B A;
+        whole: the family has a member A = I, `op.whole`.
+    """
+    return {
+        "isometry": op.c is not None,
+        "per_example": op.per_example,
+        "further_corruption": op.corrupt_params is not None,
+        "whole": op.whole_params is not None or op.name == "identity",
+    }
 
 
 def require_isometry(op: LinearOperator, where: str) -> float:

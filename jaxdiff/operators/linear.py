@@ -14,6 +14,10 @@ A = diag(m) has c = 1.
 
 What is fixed about an operator is static (it is hashed, so two operators built alike share one compiled
 program). What is drawn for each example (a random mask) is a pytree leaf with a batch axis, in `params`.
+
+A random family may also know its *further corruption*: an operator A~ = B A of the same family, drawn anew
+whenever it is asked for, where B sets rows of A to zero. Then B y is `a.restrict(y)` with a = A~ (Ambient
+Diffusion, Daras et al. 2023).
 """
 
 from collections.abc import Callable
@@ -22,6 +26,7 @@ from typing import Any
 
 import flax.struct
 import jax
+import numpy as np
 from jax.scipy.sparse.linalg import cg
 
 PINV_TOLERANCE = 1e-6
@@ -43,6 +48,13 @@ class LinearOperator:
         per_example: each example has its own parameters (drawn by `draw`, or read with the measurement).
         draw_params: module-level function `draw_params(key, in_shape, **args) -> params` of one example, or
             None.
+        corrupt_params: module-level function `corrupt_params(key, params, delta, in_shape, **args) ->
+            params` of one example: the parameters of A~ = B A, about a share `delta` of what A sees hidden;
+            or None.
+        whole_params: module-level function `whole_params(params, **args) -> params` of one example: the
+            parameters with which A is the identity; or None where the family has no such member.
+        cover_params: module-level function `cover_params(key, count, delta, shown, in_shape, **args) -> params` with
+            leading axis `count`: members as A~ = B A, stratified so that together they see every entry; or None.
     """
 
     params: Any
@@ -54,6 +66,9 @@ class LinearOperator:
     c: float | None = flax.struct.field(pytree_node=False, default=None)
     per_example: bool = flax.struct.field(pytree_node=False, default=False)
     draw_params: Callable[..., Any] | None = flax.struct.field(pytree_node=False, default=None)
+    corrupt_params: Callable[..., Any] | None = flax.struct.field(pytree_node=False, default=None)
+    whole_params: Callable[..., Any] | None = flax.struct.field(pytree_node=False, default=None)
+    cover_params: Callable[..., Any] | None = flax.struct.field(pytree_node=False, default=None)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """A x for x of shape (B, *in_shape); returns (B, *out_shape)."""
@@ -103,6 +118,98 @@ class LinearOperator:
             )
         return self.replace(params=params)
 
+    def further_corrupt(self, keys: jax.Array, delta: float) -> "LinearOperator":
+        """A~ = B A, B drawn from `keys` (B,): an operator of the same family that sees less.
+
+        Args:
+            keys: one typed key for each example; new ones at every training step.
+            delta: expected share, in (0, 1), of what A sees that B hides.
+
+        Raises:
+            ValueError: the family has no further corruption, delta is out of range, or the operator has no
+                drawn parameters yet.
+        """
+        if self.corrupt_params is None:
+            raise ValueError(
+                f"{describe(self)} has no further corruption A~ = B A: it is no family of random operators "
+                "with members that see less"
+            )
+        if not 0.0 < delta < 1.0:
+            raise ValueError(
+                f"{describe(self)}: delta is the share that is hidden further, in (0, 1); got {delta}"
+            )
+        if not jax.tree.leaves(self.params):
+            raise ValueError(
+                f"{describe(self)}: further_corrupt needs its parameters: call op.draw(keys) first"
+            )
+        corrupt = partial(self.corrupt_params, delta=delta, in_shape=self.in_shape, **dict(self.args))
+        return self.replace(params=jax.vmap(corrupt)(keys, self.params))
+
+    def cover(self, count: int, delta: float, shown: float = 0.0, seed: int = 0) -> "LinearOperator":
+        """`count` fixed members A~ of the family that together see everything as evenly as they can.
+
+        Each is drawn as A~ = B A is in training. Families of masks with `cover_params` are stratified: every entry is
+        seen by as many members as any other, up to one; others are plain draws.
+
+        Args:
+            count: how many, >= 1.
+            delta: as in `further_corrupt`.
+            shown: share of the entries that each member of a stratified family sees; 0: as A~ does.
+            seed: of the draws.
+
+        Raises:
+            ValueError: `shown` is not in [0, 1], or given for a family that is not stratified.
+        """
+        if not 0.0 <= shown <= 1.0 or (shown > 0 and self.cover_params is None):
+            raise ValueError(
+                f"{describe(self)}: shown={shown} is a share in [0, 1], and 0 for all families but those of pixels "
+                "and lines"
+            )
+        key = jax.random.key(seed)
+        if self.cover_params is not None:
+            cover = partial(
+                self.cover_params, delta=delta, shown=shown, in_shape=self.in_shape, **dict(self.args)
+            )
+            return self.replace(params=cover(key, count))
+        first, second = jax.random.split(key)
+        return self.draw(jax.random.split(first, count)).further_corrupt(
+            jax.random.split(second, count), delta
+        )
+
+    def whole(self, batch: int) -> "LinearOperator":
+        """The member of the family that hides nothing, A = I, for a batch.
+
+        Raises:
+            ValueError: the family has no such member.
+        """
+        if not self.per_example and self.in_shape == self.out_shape and self.name == "identity":
+            return self
+        if self.whole_params is None:
+            raise ValueError(f"{describe(self)} has no member that hides nothing, A = I")
+        drawn = jax.eval_shape(
+            lambda keys: self.draw(keys).params, jax.random.split(jax.random.key(0), batch)
+        )
+        zeros = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), drawn)
+        whole = partial(self.whole_params, **dict(self.args))
+        return self.replace(params=jax.vmap(whole)(zeros))
+
+    def reached(self, batch: int) -> jax.Array:
+        """Which entries of y A can reach at all, (batch, *out_shape) bool: those whose row of A is not zero.
+
+        A of one arbitrary positive point is not zero there, almost surely.
+        """
+        point = np.random.default_rng(0).uniform(0.5, 1.5, self.in_shape).astype(np.float32)
+        return self(jax.numpy.broadcast_to(point, (batch, *self.in_shape))) != 0
+
+    def restrict(self, y: jax.Array) -> jax.Array:
+        """B y for an operator B A of which A's measurement y is known: y with 0 where B A has no row, (B,
+        *out_shape).
+
+        What y holds there does not matter, NaN included.
+        """
+        self._check(y, self.out_shape, "y")
+        return jax.numpy.where(self.reached(y.shape[0]), y, jax.numpy.zeros((), y.dtype))
+
     def _forward_one(self, params, x):
         return self.forward(params, x, **dict(self.args))
 
@@ -112,10 +219,15 @@ class LinearOperator:
         return x
 
     def _least_squares_one(self, params, y):
-        def normal(x):
-            return self._adjoint_one(params, self._forward_one(params, x))
+        # Linearised first: what A makes of its parameters alone is then made once, and not in every step.
+        zero = jax.numpy.zeros(self.in_shape, y.dtype)
+        _, forward = jax.linearize(partial(self._forward_one, params), zero)
+        transpose = jax.linear_transpose(forward, zero)
 
-        x, _ = cg(normal, self._adjoint_one(params, y), tol=PINV_TOLERANCE, maxiter=PINV_MAX_STEPS)
+        def normal(x):
+            return transpose(forward(x))[0]
+
+        x, _ = cg(normal, transpose(y)[0], tol=PINV_TOLERANCE, maxiter=PINV_MAX_STEPS)
         return x
 
     def _map(self, function, batch):
@@ -154,13 +266,16 @@ def make(
     args: dict[str, Any],
     c: float | None = None,
     draw_params: Callable[..., Any] | None = None,
+    corrupt_params: Callable[..., Any] | None = None,
+    whole_params: Callable[..., Any] | None = None,
+    cover_params: Callable[..., Any] | None = None,
 ) -> LinearOperator:
     """The operator of a `forward`; `out_shape` is worked out by abstract evaluation (nothing is compiled).
 
     Args:
         name: name in the catalog.
         in_shape: shape of one example.
-        forward, c, draw_params: as in `LinearOperator`.
+        forward, c, draw_params, corrupt_params, whole_params, cover_params: as in `LinearOperator`.
         args: keyword arguments of `forward` and of `draw_params`; the values must be hashable.
     """
     in_shape = tuple(int(size) for size in in_shape)
@@ -179,6 +294,9 @@ def make(
         c=c,
         per_example=draw_params is not None,
         draw_params=draw_params,
+        corrupt_params=corrupt_params,
+        whole_params=whole_params,
+        cover_params=cover_params,
     )
 
 

@@ -1,8 +1,8 @@
-"""Operators that select: crop, coordinates, fixed masks, random pixel and box masks. All have c = 1.
+"""Operators that select the same pixels of every example: crop, coordinates, fixed masks. All have c = 1.
 
 A mask is True where the pixel is seen. Hidden pixels of A x are exactly 0, whatever x holds there, NaN
-included: `jnp.where` and not a product. Only `crop` and `coordinates` make the view smaller; the others fill
-with zeros, A = diag(m), A A^T = A.
+included: `jnp.where` and not a product. Only `crop` and `coordinates` make the view smaller; the mask fills
+with zeros, A = diag(m), A A^T = A. Masks drawn for each example are in `random_masks` and `overlays`.
 """
 
 import math
@@ -101,42 +101,6 @@ def mask(
     return make("mask", in_shape, _apply_fixed_mask, {key: value}, c=1.0)
 
 
-def pixel_mask(in_shape: tuple[int, ...], p: float, per_channel: bool = False) -> LinearOperator:
-    """Each pixel hidden with probability p, all its channels together, drawn for each example.
-
-    Args:
-        in_shape: (H, W, C) or (d,).
-        p: expected share of hidden pixels, in [0, 1].
-        per_channel: draw for each channel of each pixel.
-
-    Raises:
-        ValueError: p is outside [0, 1].
-    """
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(f"pixel_mask: p is the share of hidden pixels, in [0, 1]; got {p}")
-    args = {"p": float(p), "per_channel": bool(per_channel)}
-    return make("pixel_mask", in_shape, _apply_drawn_mask, args, c=1.0, draw_params=_draw_pixel_mask)
-
-
-def box_mask(in_shape: tuple[int, ...], size: int | tuple[int, int]) -> LinearOperator:
-    """One rectangle hidden, fully inside the image, its place uniform and drawn for each example.
-
-    Args:
-        in_shape: (H, W, C).
-        size: height and width of the rectangle in pixels; one number for a square.
-
-    Raises:
-        ValueError: the rectangle is empty or larger than the image.
-    """
-    height, width, _ = image_size("box_mask", in_shape)
-    size = tuple(int(s) for s in size) if isinstance(size, list | tuple) else (int(size), int(size))
-    if len(size) != 2 or not (1 <= size[0] <= height and 1 <= size[1] <= width):
-        raise ValueError(
-            f"box_mask: size={size} must be from 1 to the size of the image, {height}x{width} pixels"
-        )
-    return make("box_mask", in_shape, _apply_drawn_mask, {"size": size}, c=1.0, draw_params=_draw_box_mask)
-
-
 def _crop(params, x: jax.Array, top: int, left: int, height: int, width: int) -> jax.Array:
     return x[top : top + height, left : left + width]
 
@@ -145,28 +109,8 @@ def _coordinates(params, x: jax.Array, indices: tuple[int, ...]) -> jax.Array:
     return x[np.asarray(indices)]
 
 
-def _apply_drawn_mask(params, x: jax.Array, **_settings) -> jax.Array:
-    return jnp.where(params["mask"], x, jnp.zeros((), x.dtype))
-
-
 def _apply_fixed_mask(params, x: jax.Array, **settings) -> jax.Array:
     return jnp.where(_fixed_mask(x.shape, **settings), x, jnp.zeros((), x.dtype))
-
-
-def _draw_pixel_mask(key, in_shape, p, per_channel):
-    shape = in_shape if per_channel or len(in_shape) == 1 else (*in_shape[:-1], 1)
-    return {"mask": jax.random.uniform(key, shape) >= p}
-
-
-def _draw_box_mask(key, in_shape, size):
-    height, width, _ = in_shape
-    key_top, key_left = jax.random.split(key)
-    top = jax.random.randint(key_top, (), 0, height - size[0] + 1)
-    left = jax.random.randint(key_left, (), 0, width - size[1] + 1)
-    rows, columns = jnp.arange(height), jnp.arange(width)
-    hidden_rows = (rows >= top) & (rows < top + size[0])
-    hidden_columns = (columns >= left) & (columns < left + size[1])
-    return {"mask": ~(hidden_rows[:, None] & hidden_columns[None, :])[..., None]}
 
 
 def _fixed_mask(shape, mask=None, box=None, hidden_box=None) -> np.ndarray:

@@ -96,13 +96,16 @@ def all_looks(results: Mapping) -> Looks:
     ]
     for method, weights in mapping(results, "stacking").items():
         names += [method, *mapping(weights, "weights")]
-    return method_looks(name for name in names if not name.startswith("view/"))
+    # What a view has learnt has the view's color, wherever it is drawn.
+    of_views = {f"view/{name}": look for name, look in all_view_looks(results).items()}
+    return method_looks(name for name in names if not name.startswith("view/")) | of_views
 
 
 def all_view_looks(results: Mapping) -> Looks:
     """The look of every view that occurs anywhere in the results."""
-    stages = [name.removeprefix("view/") for name in mapping(results, "stages") if name.startswith("view/")]
-    return view_looks([*mapping(results, "views"), *mapping(results, "fusion_weights", "weights"), *stages])
+    named = [*mapping(results, "methods"), *mapping(results, "bands", "nats"), *mapping(results, "stages")]
+    views = [name.removeprefix("view/") for name in named if name.startswith("view/")]
+    return view_looks([*mapping(results, "views"), *mapping(results, "fusion_weights", "weights"), *views])
 
 
 def is_candidate(method: object) -> bool:

@@ -1,5 +1,7 @@
 """Integrators of the reverse process: functions of a denoiser."""
 
+from jaxdiff.sampling.masked import fixed_mask, member, multi_mask_guidance
+from jaxdiff.sampling.posterior import posterior_denoiser
 from jaxdiff.sampling.samplers import Churn, sample
 
-__all__ = ["Churn", "sample"]
+__all__ = ["Churn", "fixed_mask", "member", "multi_mask_guidance", "posterior_denoiser", "sample"]

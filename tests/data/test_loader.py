@@ -22,7 +22,7 @@ def numbered(n, fail_at=None, on_take=None):
         y[:, :, 2] += 0.5
         return Measurement(y=y, params={"row": rows}, sigma_y=np.zeros(len(rows), np.float32))
 
-    return Dataset("numbered", n, take, True, True)
+    return Dataset("numbered", n, take, True, True, mirrors=True)
 
 
 def rows(dataset, count, batch=4, **options):
@@ -128,12 +128,33 @@ def test_flips_are_half_and_a_function_of_seed_step_and_slot():
     np.testing.assert_array_equal(later.y[:60], got.y[40:])
 
 
-def test_a_view_is_never_flipped():
+def test_a_view_that_is_fixed_to_the_frame_is_never_flipped():
     source = open_source("sklearn_digits")
-    view = view_dataset(source, np.arange(9), operators.build("identity", source.shape), 0, name="half")
-    with pytest.raises(ValueError, match="half: flip is for clean data only"):
+    half = operators.build("mask", source.shape, mask="left")
+    view = view_dataset(source, np.arange(9), half, 0, name="half")
+    with pytest.raises(ValueError, match="half: flip needs whole images"):
         batches(view, 3, 0, flip=True)
     batches(clean_dataset(source, np.arange(9)), 3, 0, flip=True).close()
+
+
+def test_a_flip_takes_the_mask_along_and_shows_no_second_pixel():
+    """Every batch row is the one fixed measurement of its example, or that mirrored: never another mask."""
+    source = open_source("sklearn_digits")
+    dust = operators.build("pixel_mask", source.shape, p=0.9)
+    view = view_dataset(source, np.arange(5), dust, 0, name="dust")
+    whole = view.take(np.arange(5))
+    shown = {leaf.tobytes(): r for r, leaf in enumerate(whole.params["mask"])}
+    shown |= {np.ascontiguousarray(leaf[:, ::-1]).tobytes(): r for r, leaf in enumerate(whole.params["mask"])}
+    with batches(view, 5, 0, steps_per_dispatch=20, flip=True) as stream:
+        got = next(stream)
+    y = got.y.reshape(-1, *source.shape)
+    mirrored = 0
+    for image, mask in zip(y, got.params["mask"].reshape(-1, *source.shape[:2], 1), strict=True):
+        row = shown[np.ascontiguousarray(mask).tobytes()]  # KeyError: a mask that was never measured
+        original = whole.y[row] if (mask == whole.params["mask"][row]).all() else whole.y[row][:, ::-1]
+        mirrored += not (mask == whole.params["mask"][row]).all()
+        np.testing.assert_array_equal(image, original)
+    assert 30 < mirrored < 70
 
 
 @pytest.mark.parametrize(

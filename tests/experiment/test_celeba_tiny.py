@@ -51,6 +51,8 @@ def check(done, workdir):
         "avg_pool(factor=2)",
         "grayscale(weights=(0.299, 0.587, 0.114))",
         "crop(top=4, left=4, height=8, width=8)",
+        "overlay(kind=watermark, size=0.4)",
+        "identity()",
     }
     with Image.open(workdir / "samples" / "residual.png") as grid:
         assert grid.size[0] > 100

@@ -11,11 +11,21 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from configs import celeba_residual, default, digits_residual
+from configs import (
+    celeba_ambient,
+    celeba_residual,
+    cifar10_ambient,
+    cifar10_consistency,
+    cifar10_noisy_mix,
+    default,
+    digits_everything,
+    digits_residual,
+)
 from jaxdiff.experiment import command
+from jaxdiff.experiment.checks import ConfigError, check_names
 from jaxdiff.experiment.data import load_data
 from jaxdiff.experiment.overrides import explain
-from jaxdiff.experiment.plan import ConfigError, check_names, make_plan
+from jaxdiff.experiment.plan import make_plan
 
 ROOT = Path(__file__).parents[2]
 
@@ -166,13 +176,22 @@ def test_other_compositions_are_accepted(fusion, weights):
 
 
 @pytest.mark.parametrize(
-    "config", [digits_residual.get_config(), celeba_residual.get_config()], ids=["digits", "celeba"]
+    ("config", "views"),
+    [
+        (digits_residual.get_config(), 3),
+        (celeba_residual.get_config(), 5),
+        (celeba_ambient.get_config("80"), 1),
+        (cifar10_ambient.get_config("60"), 1),
+        (cifar10_noisy_mix.get_config(), 1),
+        (cifar10_consistency.get_config(), 1),
+        (digits_everything.get_config(), 4),
+    ],
 )
-def test_full_size_configs_load_lock_and_make_a_plan(config):
+def test_full_size_configs_load_lock_and_make_a_plan(config, views):
     config.lock()
     check_names(config)
     shape = (config.data.image_size, config.data.image_size, config.data.channels)
-    assert len(make_plan(config, shape).views) == 3
+    assert len(make_plan(config, shape).views) == views
 
 
 def test_command_line_error_names_the_nearest_key():

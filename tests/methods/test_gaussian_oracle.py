@@ -4,52 +4,18 @@ With one noise level and F linear in its inputs the losses are quadratic in the 
 step is the minimiser on the sample.
 """
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.flatten_util import ravel_pytree
 
 from jaxdiff import operators
 from jaxdiff.diffusion.gaussian import gaussian_from_covariance
-from jaxdiff.diffusion.noise import NoiseDistribution
 from jaxdiff.methods import denoising, residual
-from jaxdiff.operators import Measurement
+from tests.methods.linear_family import Linear, batch_of, minimise, one_level
 
 SIGMA, COUNT = 0.7, 200_000
 LAW = gaussian_from_covariance(np.array([0.3, -0.4]), np.array([[1.0, 0.8], [0.8, 1.0]]))
-
-
-class Linear(nn.Module):
-    """F = W (x, image) + b."""
-
-    size: int
-
-    @nn.compact
-    def __call__(self, x, c_noise, cond=None, train=False):
-        inputs = x if cond is None else jnp.concatenate([x, cond["image"]], axis=-1)
-        return nn.Dense(self.size, kernel_init=nn.initializers.zeros)(inputs)
-
-
-def one_level(sigma):
-    return NoiseDistribution(P_mean=float(np.log(sigma)), P_std=0.0)
-
-
-def batch_of(y):
-    return Measurement(y=y, params=None, sigma_y=jnp.zeros(len(y)))
-
-
-def minimise(method, batch):
-    """The minimiser of a quadratic loss: one Newton step (least norm where the inputs are collinear)."""
-    flat, restore = ravel_pytree(method.init(jax.random.key(0), batch))
-
-    def loss(flat):
-        return method.loss(restore(flat), batch, jax.random.key(1))[0]
-
-    hessian, gradient = jax.jit(jax.hessian(loss))(flat), jax.jit(jax.grad(loss))(flat)
-    step = np.linalg.lstsq(np.asarray(hessian, np.float64), -np.asarray(gradient, np.float64), rcond=1e-6)[0]
-    return restore(flat + jnp.asarray(step, jnp.float32))
 
 
 def points():

@@ -20,6 +20,12 @@ POOL = {"name": "avg_pool", "factor": 2}
         ("mask", {"mask": "top"}),
         ("pixel_mask", {"p": 0.5}),
         ("box_mask", {"size": 3}),
+        ("keep_patch", {"size": 3}),
+        ("scan_lines", {"p": 0.5, "axis": "columns", "keep_center": 2}),
+        ("overlay", {"kind": "watermark"}),
+        ("overlay", {"kind": "logo"}),
+        ("overlay", {"kind": "subtitle"}),
+        ("sensing", {"measurements": 0.2, "orthonormal": True}),
     ],
 )
 def test_probing_finds_the_stated_constant(name, args):
@@ -30,6 +36,15 @@ def test_probing_finds_the_stated_constant(name, args):
 @pytest.mark.parametrize("boundary", ["periodic", "zero"])
 def test_blur_has_no_constant(boundary):
     op = operators.build("gaussian_blur", (8, 8, 1), std=0.7, boundary=boundary)
+    assert op.c is None
+    assert operators.isometry_constant(op, jax.random.key(5)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "args"), [("motion_blur", {"length": 2}), ("sensing", {"measurements": 0.2})]
+)
+def test_motion_and_gaussian_rows_have_no_constant(name, args):
+    op = operators.build(name, (8, 8, 1), **args)
     assert op.c is None
     assert operators.isometry_constant(op, jax.random.key(5)) is None
 
@@ -83,6 +98,28 @@ def test_require_isometry():
     assert "A A^T is not c I for this operator" in text
     assert "cannot be queried at one noise level" in text
     assert "avg_pool, box_mask, coordinates, crop" in text
+    fitting = text.split("Operators that fit: ")[1].split(", and those")[0].split(", ")
+    assert {"keep_patch", "overlay", "scan_lines"} <= set(fitting)
+    assert not {"motion_blur", "gaussian_blur", "sensing"} & set(fitting)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "expected"),
+    [
+        ("identity", {}, "isometry whole"),
+        ("avg_pool", {"factor": 2}, "isometry"),
+        ("gaussian_blur", {"std": 1.0}, ""),
+        ("overlay", {"kind": "logo"}, "isometry per_example further_corruption whole"),
+        ("sensing", {"measurements": 5}, "per_example further_corruption"),
+        ("sensing", {"measurements": 5, "orthonormal": True}, "isometry per_example further_corruption"),
+        ("compose", {"operators": [{"name": "pixel_mask", "p": 0.5}, POOL]}, "per_example"),
+    ],
+)
+def test_properties(name, args, expected):
+    op = operators.build(name, (8, 8, 3), **args)
+    found = operators.properties(op)
+    assert list(found) == ["isometry", "per_example", "further_corruption", "whole"]
+    assert [key for key, value in found.items() if value] == expected.split()
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,9 @@ HIDING = {
     "pixel_mask": ("pixel_mask", {"p": 0.5}),
     "per_channel": ("pixel_mask", {"p": 0.5, "per_channel": True}),
     "box_mask": ("box_mask", {"size": 2}),
+    "keep_patch": ("keep_patch", {"size": 2}),
+    "scan_lines": ("scan_lines", {"p": 0.5}),
+    "overlay": ("overlay", {"kind": "logo"}),
 }
 
 

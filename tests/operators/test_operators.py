@@ -19,6 +19,11 @@ CASES = {
     "mask": (IMAGE, {"mask": "left"}),
     "pixel_mask": (IMAGE, {"p": 0.4}),
     "box_mask": (IMAGE, {"size": (3, 2)}),
+    "keep_patch": (IMAGE, {"size": (3, 2)}),
+    "scan_lines": (IMAGE, {"p": 0.4, "keep_center": 1}),
+    "overlay": (IMAGE, {"kind": "watermark", "size": 0.7}),
+    "sensing": (IMAGE, {"measurements": 9, "matrices": 4, "seed": 1}),
+    "motion_blur": (IMAGE, {"length": 2, "angle": 20.0, "boundary": "zero"}),
     "gaussian_blur": (IMAGE, {"std": 0.6, "boundary": "zero"}),
     "compose": (
         IMAGE,
@@ -31,6 +36,8 @@ EXPECTED_C = {
     "grayscale": 0.299**2 + 0.587**2 + 0.114**2,
     "compose": 0.299**2 + 0.587**2 + 0.114**2,
     "gaussian_blur": None,
+    "motion_blur": None,
+    "sensing": None,
 }
 
 

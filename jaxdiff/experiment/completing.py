@@ -1,0 +1,97 @@
+"""The E-steps of an experiment: measurements completed by posterior draws, one file of images for each lap."""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+
+from jaxdiff.data.mixture import array_dataset
+from jaxdiff.diffusion.gaussian import Gaussian
+from jaxdiff.diffusion.gaussian_em import fit_gaussian_em
+from jaxdiff.diffusion.noise import karras_schedule
+from jaxdiff.experiment.arrays import write_atomically
+from jaxdiff.experiment.data import StageData
+from jaxdiff.experiment.plan import EmPlan, ViewPlan
+from jaxdiff.methods.em import complete
+from jaxdiff.operators import LinearOperator
+from jaxdiff.training.progress import StageProgress
+
+Denoise = Callable[[Any, jax.Array, jax.Array], jax.Array]  # (arrays, x, sigma) -> denoised
+
+
+def gaussian_of_measurements(view: ViewPlan, data: StageData, key: jax.Array) -> Gaussian:
+    """The Gaussian fitted by EM to the measurements of a view alone: where EM starts."""
+    settings, count = view.em, min(view.em.examples, data.dataset.size)
+    batch = data.dataset.take(np.arange(count))
+    chunks = []
+    for start in range(0, count, settings.batch):
+        part = jax.tree.map(
+            lambda leaf, start=start: jnp.asarray(leaf[start : start + settings.batch]), batch
+        )
+        chunks.append((view.operator.with_params(part.params), part.y, part.sigma_y))
+    return fit_gaussian_em(chunks, settings.gaussian_laps, key, settings.rank)
+
+
+@partial(jax.jit, static_argnames=("denoise", "settings"))
+def _complete(denoise, settings, arrays, operator, measurement, key, rows):
+    sigmas = karras_schedule(settings.steps, settings.sigma_min, settings.sigma_max, settings.rho)
+    return complete(
+        lambda x, sigma: denoise(arrays, x, sigma),
+        operator,
+        measurement,
+        key,
+        sigmas,
+        settings.cg_steps,
+        rows,
+    )
+
+
+def completed_images(
+    path: Path,
+    name: str,
+    denoise: Denoise,
+    arrays: Any,
+    operator: LinearOperator,
+    data: StageData,
+    key: jax.Array,
+    settings: EmPlan,
+    console: Console,
+) -> np.ndarray:
+    """One posterior draw for each of the first `settings.examples` measurements, (n, H, W, C); kept in `path`.
+
+    Args:
+      path: .npz; read where it is there already.
+      name: for the progress bar.
+      denoise: (arrays, x, sigma) -> D(x, sigma); one function object for all calls with the same program.
+      arrays: what it needs.
+      operator: of the measurements, its parameters come with them.
+      data: the measurements.
+      key: of the draws.
+      settings: laps, steps and so on.
+      console: where the progress goes.
+    """
+    if not path.exists():
+        count = min(settings.examples, data.dataset.size)
+        batch = min(settings.batch, count)
+        images = []
+        with StageProgress(f"complete {name}", count, unit="images", console=console) as bar:
+            for start in range(0, count, batch):
+                rows = np.minimum(np.arange(start, start + batch), count - 1)  # filled up: one program
+                taken = jax.tree.map(jnp.asarray, data.dataset.take(rows))
+                images.append(np.asarray(_complete(denoise, settings, arrays, operator, taken, key, rows)))
+                bar.update(min(start + batch, count))
+        whole = np.clip(np.concatenate(images)[:count], -1.0, 1.0)
+        write_atomically(path, lambda temporary: np.savez_compressed(temporary, images=whole))
+    with np.load(path, allow_pickle=False) as stored:
+        return stored["images"]
+
+
+def as_clean(name: str, images: Iterable[np.ndarray], clean: StageData | None) -> StageData:
+    """Completed images, and the clean ones with them, as data of an M-step."""
+    every = [*images, *([] if clean is None else [np.asarray(clean.example(clean.dataset.size).y)])]
+    return StageData(array_dataset(name, np.concatenate(every).astype(np.float32)))

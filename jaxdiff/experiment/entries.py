@@ -1,0 +1,176 @@
+"""What results.json says of every stage and every method: cost, history, nats, paired differences."""
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+
+from jaxdiff.evaluation import certificate
+from jaxdiff.evaluation.bootstrap import bootstrap_mean
+from jaxdiff.experiment.learners import valid_from
+from jaxdiff.experiment.parts import Parts
+from jaxdiff.experiment.plan import Plan, StagePlan, with_steps
+from jaxdiff.experiment.stages import Run, stage_directory, stage_names
+from jaxdiff.operators import describe
+from jaxdiff.training.loop import steps_done
+from jaxdiff.training.metrics import read_metrics
+
+# Order of the tables; 'view/<name>' stands between the Gaussian and the methods.
+ORDER = ("gaussian", "views_only", "clean_only", "finetune", "cascade", "residual", "completed")
+PAIRS = (
+    ("residual", "views_only"),
+    ("residual", "clean_only"),
+    ("views_only", "clean_only"),
+    ("completed", "residual"),
+    ("residual", "finetune"),
+    ("residual", "cascade"),
+    ("finetune", "clean_only"),
+)
+DESCRIPTIONS = {
+    "gaussian": "Gaussian denoiser fitted to clean examples; the reference of the nats",
+    "views_only": "fused views without a network on clean data: Gaussian, fusion and anchored fusion, stacked",
+    "clean_only": "network on the clean examples alone, with early stopping, gated against the Gaussian",
+    "residual": "views_only plus the residual network, stacked: the composed model",
+    "completed": "views_only plus a residual trained on the views' data, completed by posterior draws, and the clean",
+    "finetune": "network trained on A^+ y, then on the clean examples, gated against the Gaussian",
+    "cascade": "p(view) p(x | view), the second factor on the clean examples; nats by the chain rule",
+}
+VIEW_DESCRIPTIONS = {
+    "denoising": "denoising score matching on this source alone",
+    "ambient": "Ambient Diffusion on this source",
+    "tweedie": "noisy data above their own noise (Tweedie)",
+    "gsure": "GSURE on this source",
+    "em": "EM: measurements completed by posterior draws, lap by lap",
+    "omni": "imperfect data between two noise levels",
+    "naive": "A^+ y taken for clean data: a baseline",
+}
+
+
+def place(name: str) -> float:
+    """Order of the tables."""
+    if name.startswith("view/"):
+        return 0.5
+    return ORDER.index(name) if name in ORDER else len(ORDER)
+
+
+def _thinned(values: list[float], most: int = 500) -> list[float]:
+    """Means over blocks of a long series, so that results.json and the page stay small."""
+    return [float(np.mean(block)) for block in np.array_split(values, most)] if len(values) > most else values
+
+
+def _stage_plans(plan: Plan) -> dict[str, StagePlan]:
+    """The plan of every stage by name, laps included."""
+    plans = {}
+    for name in stage_names(plan):
+        whole = name.split("/lap")[0]
+        views = {view.stage_name: view for view in plan.views}
+        if whole in views:
+            view, stage = views[whole], views[whole].stage
+            laps = view.em.laps if view.method == "em" else 1
+        else:
+            stage, laps = plan.stages[whole], plan.completed_em.laps if whole == "completed" else 1
+        plans[name] = with_steps(stage, max(1, stage.settings.steps // laps)) if laps > 1 else stage
+    return plans
+
+
+def stage_entries(run: Run, parts: Parts) -> dict[str, dict]:
+    """Cost and history of every stage, from its metrics file."""
+    entries = {}
+    for name, plan in _stage_plans(run.plan).items():
+        records = read_metrics(stage_directory(run.workdir, name) / "metrics.jsonl")
+        losses = [r for r in records if "loss" in r]
+        tuned = [r for r in records if "tuning_score" in r]
+        best = max(tuned, key=lambda r: r["tuning_score"])["step"] if tuned else plan.settings.steps
+        seconds = sum(r["seconds"] for r in losses)
+        compile_seconds = sum(r.get("compile_seconds", 0.0) for r in losses)
+        images = (steps_done(stage_directory(run.workdir, name)) or 0) * plan.settings.batch
+        params = parts.params.get(name, parts.params.get(name.split("/lap")[0]))
+        entries[name] = {
+            "history": {key: _thinned([r[key] for r in losses]) for key in ("step", "loss", "grad_norm")},
+            "tuning": {"step": [r["step"] for r in tuned], "score": [r["tuning_score"] for r in tuned]},
+            "best_step": best,
+            "seconds": seconds,
+            "compile_seconds": compile_seconds,
+            "images_seen": images,
+            "parameters": int(sum(leaf.size for leaf in jax.tree.leaves(params))),
+            "images_per_second": images / max(seconds - compile_seconds, 1e-9),
+        }
+    return entries
+
+
+def _used_stages(run: Run) -> dict[str, list[str]]:
+    """The stages that a method needed, by method."""
+    plan, names = run.plan, stage_names(run.plan)
+
+    def of(*heads):
+        return [n for n in names if any(n == head or n.startswith(f"{head}/") for head in heads)]
+
+    of_view = {view.stage_name: of(view.stage_name, f"classifier/{view.name}") for view in plan.views}
+    views = [name for stages in of_view.values() for name in stages]
+    used = {"gaussian": [], "views_only": views, "clean_only": of("clean_only"), "finetune": of("finetune")}
+    used |= {"residual": [*views, *of("residual")]}
+    used |= {"completed": [*views, *(of("residual") if "residual" in plan.methods else []), *of("completed")]}
+    if plan.cascade_view:
+        used["cascade"] = [*of_view[f"view/{plan.cascade_view}"], *of("cascade")]
+    return {**used, **of_view, "views": views}
+
+
+def _share(stages: dict[str, dict], names: list[str], key: str) -> float:
+    return sum(stages[name][key] for name in names)
+
+
+def _description(plan: Plan, parts: Parts, name: str) -> str:
+    if name.startswith("view/"):
+        view = plan.view(name.removeprefix("view/"))
+        mixed = ", with the clean examples" if view.with_clean else ""
+        low = valid_from(view, parts.sigma_min.get(view.name, 0.0))
+        where = f"; taught from sigma = {low:.2g} up only" if low > 0 else ""
+        return f"{VIEW_DESCRIPTIONS[view.method]}{mixed}: {describe(view.operator)}{where}"
+    return DESCRIPTIONS.get(name, "one of the candidates that stacking chooses from")
+
+
+def method_entries(
+    run: Run, parts: Parts, errors: dict[str, np.ndarray], sigmas: np.ndarray, stages: dict
+) -> dict[str, dict]:
+    """Nats, denoising curve and cost of every method and candidate."""
+    settings, values = run.config.evaluate, int(np.prod(run.plan.image_shape))
+    used, entries = _used_stages(run), {}
+    for name, error in errors.items():
+        stage_names = used.get(name) or used.get(name.removeprefix("views + "), used["views"])
+        if name == "gaussian":
+            stage_names = []
+        nats = certificate.nats(errors["gaussian"], error, sigmas)
+        entries[name] = {
+            "nats_over_gaussian": bootstrap_mean(nats, settings.seed, settings.level, settings.resamples),
+            "denoising": {"sigma": sigmas.tolist(), "mse": (error.mean(axis=0) / values).tolist()},
+            "seconds": _share(stages, stage_names, "seconds"),
+            "images_seen": _share(stages, stage_names, "images_seen"),
+            "parameters": sum(
+                stages[n]["parameters"] for n in stage_names if "/lap" not in n and "classifier" not in n
+            ),
+            "kind": "method" if name in ORDER or name.startswith("view/") else "candidate",
+            "description": _description(run.plan, parts, name),
+        }
+    return entries
+
+
+def comparisons(run: Run, errors: dict[str, np.ndarray], sigmas: np.ndarray) -> dict[str, dict]:
+    """Paired differences in nats, bootstrapped over the held-out images."""
+    settings = run.config.evaluate
+    return {
+        f"{a}_minus_{b}": bootstrap_mean(
+            certificate.nats(errors[b], errors[a], sigmas), settings.seed, settings.level, settings.resamples
+        )
+        for a, b in PAIRS
+        if a in errors and b in errors
+    }
+
+
+def band_entries(errors: Mapping[str, np.ndarray], sigmas: np.ndarray) -> dict:
+    """What each band contributes to the nats of each method, mean over the images."""
+    nats = {
+        name: certificate.band_contributions(errors["gaussian"], errors[name], sigmas).mean(axis=0).tolist()
+        for name in errors
+        if place(name) < len(ORDER)
+    }
+    return {"sigma": sigmas.tolist(), "nats": nats}

@@ -1,0 +1,65 @@
+"""The method of every stage, from plan and arrays: the one place where a method's name becomes its functions."""
+
+from jaxdiff.experiment.parts import Parts
+from jaxdiff.experiment.plan import Plan, ViewPlan
+from jaxdiff.methods import Method, ambient, cascade, denoising, gsure, source_classifier, tweedie
+from jaxdiff.methods.ambient import MaskedDenoiser, given_operator, masked_denoiser
+from jaxdiff.methods.ranges import least_usable
+
+
+def view_method(view: ViewPlan, parts: Parts) -> Method:
+    """The method that learns a view: of images, or of the view's own space for 'denoising'."""
+    stage, operator = view.stage, parts.operators[view.name]
+    common = (stage.network, stage.noise, parts.sigma_data[view.stage_name])
+    if view.method == "denoising":
+        return denoising(*common, None if view.full_range else operator)
+    if view.method == "ambient":
+        return ambient(*common, operator, view.delta, view.max_gain, view.masks, view.shown)
+    if view.method in ("tweedie", "omni"):
+        return tweedie(*common, view.weighting, view.max_gain, view.consistency)
+    if view.method == "gsure":
+        return gsure(*common, operator)
+    return denoising(*common)  # 'naive', and the M-step of 'em'
+
+
+def masked_view_denoiser(view: ViewPlan, parts: Parts) -> MaskedDenoiser:
+    """(x, sigma, A) -> E[X | A x_sigma, A] of a view learnt by 'ambient'."""
+    params, sigma_data = parts.params[view.stage_name], parts.sigma_data[view.stage_name]
+    return given_operator(masked_denoiser(view.stage.network, sigma_data, params))
+
+
+def valid_from(view: ViewPlan, sigma_min: float) -> float:
+    """The noise level above which a view's denoiser was taught what clean data are; 0 for everywhere.
+
+    Args:
+      view: the view.
+      sigma_min: of 'omni', given or estimated.
+    """
+    if view.method in ("denoising", "em", "naive") or view.with_clean:
+        return 0.0
+    if view.method == "omni":
+        return sigma_min
+    carried_down = view.consistency.weight > 0 and view.consistency.start == "below"
+    if view.method == "tweedie" and carried_down:
+        return view.consistency.sigma_min
+    gain = 1e6 if view.method == "gsure" else view.max_gain
+    return least_usable(view.sigma_y, gain, view.operator.c or 1.0)
+
+
+def classifier_method(plan: Plan, stage: str, parts: Parts) -> Method:
+    """Omni's classifier of the source of a view."""
+    settings = plan.stages[stage]
+    return source_classifier(settings.network, settings.noise, parts.sigma_data[stage])
+
+
+def clean_method(plan: Plan, stage: str, parts: Parts) -> Method:
+    """Denoising of clean images: `clean_only` and both stages of `finetune`."""
+    settings = plan.stages[stage]
+    return denoising(settings.network, settings.noise, parts.sigma_data[stage])
+
+
+def cascade_method(plan: Plan, parts: Parts) -> Method:
+    """p(x | view) of the cascade."""
+    settings = plan.stages["cascade"]
+    operator = parts.operators[plan.cascade_view]
+    return cascade(settings.network, settings.noise, parts.sigma_data["cascade"], operator)

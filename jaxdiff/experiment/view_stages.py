@@ -1,0 +1,157 @@
+"""The stages of the views: one stage each, but laps of completing and training for 'em', a classifier for 'omni'."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff.data.mixture import annotated, concatenated
+from jaxdiff.diffusion.gaussian import Gaussian
+from jaxdiff.experiment import learners, tuning
+from jaxdiff.experiment.arrays import saved
+from jaxdiff.experiment.completing import as_clean, completed_images, gaussian_of_measurements
+from jaxdiff.experiment.data import StageData, mapped, restored_data, training_data
+from jaxdiff.experiment.parts import Parts
+from jaxdiff.experiment.plan import ConfigError, ViewPlan, with_steps
+from jaxdiff.experiment.stages import Run, stage_key, train_one
+from jaxdiff.methods.finetune import finetune
+from jaxdiff.methods.omni import minimum_sigma
+
+LEVELS = 25  # noise levels at which omni's classifier is looked at
+HELD_BACK = 5  # every so-many-th example of a source is kept from its classifier, to look at it
+
+
+def seen_by(view: ViewPlan, tuned: tuning.TuningSet | None, low: float) -> tuning.TuningSet | None:
+    """The noisy tuning images as the stage of a view sees them: in its space, at the levels that it is taught."""
+    if tuned is None:
+        return None
+    if not view.of_images:
+        return jax.device_put(tuning.in_view(tuned, view.operator))
+    return tuning.above(tuned, low)
+
+
+def train_view(run: Run, parts: Parts, view: ViewPlan, tuned: tuning.TuningSet | None) -> Parts:
+    """`view/<name>`; what the stage receives is its measurements, and clean images where it asks for them."""
+    if view.method == "omni" and view.sigma_min < 0:
+        parts = estimate_sigma_min(run, parts, view)
+    elif view.method == "omni":
+        parts = parts.with_sigma_min(**{view.name: view.sigma_min})
+    sigma_min = parts.sigma_min.get(view.name, 0.0)
+    seen = seen_by(view, tuned, learners.valid_from(view, sigma_min))
+    if view.method == "em":
+        return train_em(run, parts, view, seen)
+
+    def factory(frozen):
+        return learners.view_method(view, frozen["parts"])
+
+    data = training_data(view, run.data, run.cache_bytes, sigma_min)
+    frozen = {"parts": parts.only(view.name)}
+    state = train_one(run, view.stage_name, view.stage, factory, frozen, data, seen)
+    return parts.with_params(view.stage_name, state.best)
+
+
+def _of_gaussian(arrays: Gaussian, x: jax.Array, sigma: jax.Array) -> jax.Array:
+    return arrays.denoiser(x, sigma)
+
+
+def train_em(run: Run, parts: Parts, view: ViewPlan, tuned: tuning.TuningSet | None) -> Parts:
+    """Laps of completing every measurement by a posterior draw, and denoising on what came out."""
+    base, clean = run.data.views[view.name], run.data.clean if view.with_clean else None
+    key = stage_key(run.config.seed, f"em/{view.name}")
+    folder = run.workdir / "fits"
+    file = folder / f"em_gaussian_{view.name}.npz"
+    denoise, arrays = _of_gaussian, saved(file, Gaussian, lambda: gaussian_of_measurements(view, base, key))
+    frozen = {"parts": parts.only(view.name)}
+    stage = with_steps(view.stage, max(1, view.stage.settings.steps // view.em.laps))
+
+    def learnt(arrays, x, sigma):
+        return learners.view_method(view, arrays["parts"]).denoiser(arrays["params"])(x, sigma)
+
+    params = None
+    for lap in range(1, view.em.laps + 1):
+        images = completed_images(
+            folder / f"em_{view.name}_lap{lap}.npz",
+            f"{view.name}, lap {lap}",
+            denoise,
+            arrays,
+            view.operator,
+            base,
+            jax.random.fold_in(key, lap),
+            view.em,
+            run.console,
+        )
+
+        def factory(frozen):
+            method = learners.view_method(view, frozen["parts"])
+            return method if frozen["start"] is None else finetune(method, frozen["start"])
+
+        name = view.stage_name + ("" if lap == view.em.laps else f"/lap{lap}")
+        data = as_clean(name, [images], clean)
+        params = train_one(run, name, stage, factory, {**frozen, "start": params}, data, tuned).best
+        denoise, arrays = learnt, {**frozen, "params": params}
+    return parts.with_params(view.stage_name, params)
+
+
+def estimate_sigma_min(run: Run, parts: Parts, view: ViewPlan) -> Parts:
+    """The level from which on a classifier cannot tell the source of a view from clean data ('omni').
+
+    The classifier is trained on four of five examples of both, and looked at on the fifth.
+
+    Raises:
+      ConfigError: it can at every level of the bands.
+    """
+    name = f"classifier/{view.name}"
+    restored = restored_data(view, run.data.views[view.name], run.cache_bytes).dataset
+    source = annotated(mapped(restored, lambda m: m.replace(params=None), 0), source=1)
+    clean = annotated(run.data.clean.dataset, source=0)
+
+    def factory(frozen):
+        return learners.classifier_method(run.plan, name, frozen["parts"])
+
+    def rows(dataset, held_back):
+        numbers = np.arange(dataset.size)
+        kept = numbers[(numbers % HELD_BACK == 0) == held_back]
+        return dataset._replace(size=len(kept), take=lambda rows: dataset.take(kept[rows]))
+
+    data = StageData(concatenated(name, [rows(part, False) for part in (source, clean)]))
+    frozen = {"parts": Parts(sigma_data=parts.sigma_data)}
+    params = train_one(run, name, run.plan.stages[name], factory, frozen, data, None).best
+    bands = run.config.bands
+    sigmas = np.geomspace(bands.sigma_min, bands.sigma_max, LEVELS)
+    images = []
+    for part in (clean, source):
+        part = rows(part, True)
+        images.append(jnp.asarray(part.take(np.arange(min(256, part.size))).y))
+    accuracy = np.asarray(
+        jax.jit(_accuracies, static_argnums=0)(
+            lambda p, x, s: factory(frozen).denoiser(p)(x, s),
+            params,
+            *images,
+            jnp.asarray(sigmas, jnp.float32),
+            stage_key(run.config.seed, f"{name}/look"),
+        )
+    )
+    least = minimum_sigma(accuracy, sigmas, view.tolerance)
+    if not np.isfinite(least):
+        raise ConfigError(
+            f"config.views.{view.name}: a classifier tells this source from clean data at every noise level up to "
+            f"{bands.sigma_max:g} (accuracy {accuracy[-1]:.2f} there); raise bands.sigma_max or views.{view.name}."
+            "tolerance, give sigma_min yourself, or leave the view out"
+        )
+    run.console.print(f"{view.name}: usable from sigma = {least:.3g} up", highlight=False)
+    return parts.with_sigma_min(**{view.name: float(least)})
+
+
+def _accuracies(classify, params, clean, source, sigmas, key):
+    """Share of right guesses at every level, both classes counted alike, (S,); 8 noise draws an image."""
+
+    def at(item):
+        sigma, number = item
+        guesses = []
+        for label, x in enumerate((clean, source)):
+            x = jnp.tile(x, (8, 1, 1, 1))
+            noise = jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, number), label), x.shape)
+            logits = classify(params, x + sigma * noise, jnp.full(len(x), sigma))
+            guesses.append(jnp.mean((logits > 0) == bool(label)))
+        return (guesses[0] + guesses[1]) / 2
+
+    return jax.lax.map(at, (sigmas, jnp.arange(len(sigmas))))
