@@ -33,9 +33,11 @@ def simplex_least_squares(gram: np.ndarray) -> np.ndarray:
     scale = np.trace(gram) / count
     if scale <= 0:
         return np.full(count, 1.0 / count)
-    # The ridge only decides between candidates that are equal to rounding.
-    factor = np.linalg.cholesky(gram / scale + 1e-9 * np.eye(count)).T
-    direction, _ = nnls(factor, np.linalg.solve(factor.T, np.ones(count)))
+    # G = R^T R by its eigenvalues: a Gram matrix summed in single precision can have some that are slightly
+    # negative. The floor only decides between candidates that are equal to rounding.
+    values, vectors = np.linalg.eigh(gram / scale)
+    root = np.sqrt(np.maximum(values, 1e-9))
+    direction, _ = nnls(root[:, None] * vectors.T, vectors.sum(axis=0) / root)
     return direction / direction.sum()
 
 

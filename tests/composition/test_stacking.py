@@ -25,6 +25,17 @@ def test_simplex_least_squares_beats_a_fine_grid(seed):
     assert weights @ gram @ weights <= best + 1e-9
 
 
+def test_a_gram_matrix_with_a_negative_eigenvalue_of_rounding_is_accepted():
+    """Candidates that nearly agree, summed in single precision: G is not quite positive semi-definite."""
+    gram = np.ones((3, 3)) * 1e6
+    gram[2, 2] = 2e6
+    gram[0, 1] = gram[1, 0] = 1e6 * (1 + 1e-7)
+    assert np.linalg.eigvalsh(gram).min() < -1e-3
+    weights = simplex_least_squares(gram)
+    assert weights.min() >= 0 and weights.sum() == pytest.approx(1.0)
+    assert weights[2] == pytest.approx(0.0, abs=1e-3)
+
+
 def test_gate_is_the_closed_form():
     rng = np.random.default_rng(0)
     error = rng.normal(size=(4, 500))  # z - x0
