@@ -82,11 +82,21 @@ class ExperimentData(NamedTuple):
 def split_sizes(config: Any, total: int) -> dict[str, int]:
     """Sizes of the parts; what is left after held-out, reference, tuning and clean is the pool of the views.
 
+    With `data.reserved` the pool begins after so many examples for tuning and clean, used or not: the views are then
+    the same whatever the number of clean examples.
+
     Raises:
       ConfigError: the parts ask for more examples than there are.
     """
     data = config.data
     sizes = {part: data[part] for part in ("held_out", "reference", "tuning", "clean")}
+    given = sizes["tuning"] + sizes["clean"]
+    if data.reserved:
+        if data.reserved < given:
+            raise ConfigError(
+                f"config.data.reserved: {data.reserved} examples are kept for tuning and clean, which ask for {given}"
+            )
+        sizes["unused"] = data.reserved - given
     pool = total - sum(sizes.values())
     if pool < 0:
         asked = " + ".join(part for part, size in sizes.items() if size)
