@@ -1,7 +1,8 @@
-"""Floating-point operations of a function, counted in its program: 2 for each multiply-add of matrix products and convolutions.
+"""Floating-point operations of a function, counted in its program: 2 for each multiply-add of its products.
 
-Elementwise work (normalisation, activations, sums) is left out, as usual in published figures: it is a few per cent of a
-network's. Windows over padding count as full. Loops are counted as often as they run, which XLA's own cost analysis does not do.
+Matrix products and convolutions count. Elementwise work (normalisation, activations, sums) is left out, as
+usual in published figures: it is a few per cent of a network's. Windows over padding count as full. Loops are
+counted as often as they run, which XLA's own cost analysis does not do.
 """
 
 import math

@@ -1,23 +1,25 @@
 """One network for all views and for whole images, with the view as its condition.
 
-Let P_i = A_i^+ A_i be the projector of view i, P_0 = I that of a clean image. The network is shown P_i x_sigma, lifted to
-image space, beside the coverage m_i, and is asked for what the view shows:
+Let P_i = A_i^+ A_i be the projector of view i, P_0 = I that of a clean image. The network is shown P_i x_sigma,
+lifted to image space, beside the coverage m_i, and is asked for what the view shows:
 
     L = E lambda(s) || Q (D(Q x_sigma, s, m) - x) ||^2 / |m > 0|,    Q = P_i or part of it, s = sigma sqrt(rate)
     (1)
 
-so that its minimiser is E[Q X | Q x_sigma] for each Q: the denoiser of every view, and at m = 1 that of whole images. Few
-clean examples teach the last one; what they have in common with the views, the views teach. m is `rate` on the pixels that
-Q reaches and 0 elsewhere, rate = rank Q / (pixels it reaches): 1 for crops, masks and whole images, c for averages. A lifted
-view has noise sigma sqrt(rate) in each pixel that it reaches.
+so that its minimiser is E[Q X | Q x_sigma] for each Q: the denoiser of every view, and at m = 1 that of whole
+images. Few clean examples teach the last one; what they have in common with the views, the views teach. m is
+`rate` on the pixels that Q reaches and 0 elsewhere, rate = rank Q / (pixels it reaches): 1 for crops, masks and
+whole images, c for averages. A lifted view has noise sigma sqrt(rate) in each pixel that it reaches.
 
-*Boxes.* Where A_i shows pixels (rate = 1) a smaller view shows fewer: with probability `boxes`, Q is P_i and a random
-rectangle, drawn anew at every step. Borders of what is seen then lie everywhere, and not only where the views end, so that
-the network learns what a pixel is worth that is not shown; and there is no end of views of the clean examples. On the
-digits both this and a small share of clean examples keep the network from learning those by heart.
+*Boxes.* Where A_i shows pixels (rate = 1) a smaller view shows fewer: with probability `boxes`, Q is P_i and a
+random rectangle, drawn anew at every step. Borders of what is seen then lie everywhere, and not only where the
+views end, so that the network learns what a pixel is worth that is not shown; and there is no end of views of
+the clean examples. On the digits both this and a small share of clean examples keep the network from learning
+those by heart.
 
-One network with the mask as its condition is Ambient Diffusion's (Daras et al. 2023, arXiv 2305.19256), which hides more than
-was measured to learn what is nowhere seen; here the clean examples say it. Source of (1) for views: docs/design.md.
+One network with the mask as its condition is Ambient Diffusion's (Daras et al. 2023, arXiv 2305.19256), which
+hides more than was measured to learn what is nowhere seen; here the clean examples say it. Source of (1) for
+views: docs/design.md.
 """
 
 from collections.abc import Sequence
@@ -86,7 +88,7 @@ def random_boxes(key: jax.Array, count: int, shape: tuple[int, ...]) -> jax.Arra
 
 
 def conditioned(network: nn.Module, sigma_data: float, params: Params, dropout_key: jax.Array | None = None):
-    """D(u, s, m): lifted noisy view u and coverage m (B, H, W, C), noise in each pixel s (B,); EDM's preconditioning."""
+    """D(u, s, m), preconditioned as EDM: lifted noisy view u and coverage m (B, H, W, C), noise of a pixel s (B,)."""
     apply = raw_network(network, params, dropout_key)
 
     def denoise(u, s, coverage):
