@@ -88,6 +88,7 @@ def view(operator: dict, examples: float, method: str = "denoising", sigma_y: fl
 
     `method`: how its denoiser is learnt.
         denoising   the law of y in the view's own space (fixed operators with A A^T = c I, no noise)
+        shared      the same, by one network for all such views and whole images (config.shared)
         ambient     images, from operators with a further corruption (random masks, scan lines, sensing)
         tweedie     images, from noisy ones (operator 'identity')
         gsure, em   images, from any operator
@@ -104,7 +105,7 @@ def view(operator: dict, examples: float, method: str = "denoising", sigma_y: fl
         ConfigDict()
     )  # non-linear damage before measuring, {'name': 'jpeg', 'quality': 20}; empty: none
     view.source = ""  # measurements as they are, folder: | zip: | npz: | records:PATH; empty: simulated
-    view.method = method  # denoising | ambient | tweedie | gsure | em | omni | naive
+    view.method = method  # denoising | shared | ambient | tweedie | gsure | em | omni | naive
     view.with_clean = False  # the clean examples train this view's denoiser too
     view.sigma_min = 0.0  # omni: used above this noise level only; -1: estimated by a classifier
     view.sigma_max = 0.0  # omni: used below this noise level only; 0: no limit
@@ -159,7 +160,7 @@ def get_config() -> ConfigDict:
     config.views = ConfigDict()  # NAME: view(...)
 
     # What is made of the views and the clean examples, in this order; (): the views' own denoisers alone.
-    # views_only | residual | completed | clean_only | finetune | cascade
+    # views_only | shared | residual | completed | clean_only | finetune | cascade
     config.methods = ("views_only", "residual", "clean_only")
 
     config.network = network()
@@ -182,6 +183,10 @@ def get_config() -> ConfigDict:
         "anchored",
     )  # stacked to make views_only, the residual's z
     composition.smooth = 1.0  # smoothing of weights over noise bands, in bands
+
+    config.shared = shared = stage()  # one network for the views of the method 'shared' and for whole images
+    shared.clean_share = 0.125  # share of clean examples in what it is shown
+    shared.boxes = 0.5  # probability that only a random rectangle of an example is shown
 
     config.residual = residual = stage()  # changes to config.network and config.train, and
     residual.penalty = 0.0  # mu: price of the residual's size
@@ -214,6 +219,16 @@ def get_config() -> ConfigDict:
     config.toy = toy = ConfigDict()  # for task = 'gaussian_toy'
     toy.rho = 0.8  # correlation of the two coordinates
     toy.samples = 2**16  # samples per expectation
+
+    config.compare = compare = ConfigDict()  # for --mode=compare
+    compare.runs = ()  # variants of the config file, each trained for every seed
+    compare.rows = ConfigDict()  # NAME: 'RUN/METHOD'
+    compare.seeds = (0, 1, 2)  # of everything but the split
+    compare.clean = 100  # clean examples of every run but the oracle's, one in five of them to tune on
+    compare.baseline = ""  # the row from the clean examples alone
+    compare.oracle = ""  # the row for which everything is clean
+    compare.headline = ""  # the row whose gap closed is the headline
+    compare.workers = 0  # runs at a time; 0: one for each core of a CPU, one on an accelerator
 
     config.evaluate = evaluate = ConfigDict()
     evaluate.batch = 256  # images per evaluation batch

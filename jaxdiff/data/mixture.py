@@ -47,6 +47,17 @@ def annotated(
     return dataset._replace(take=take)
 
 
+def repeated(dataset: Dataset, size: int) -> Dataset:
+    """The rows of a data set over and over, `size` rows in all: a larger share of a mixture.
+
+    Raises:
+        ValueError: `size` is less than one.
+    """
+    if size < 1:
+        raise ValueError(f"{dataset.name}: cannot be repeated to {size} rows")
+    return dataset._replace(size=size, take=lambda rows: dataset.take(np.asarray(rows) % dataset.size))
+
+
 def array_dataset(name: str, images: np.ndarray) -> Dataset:
     """Images in memory as clean examples, (n, H, W, C) in [-1, 1]."""
 

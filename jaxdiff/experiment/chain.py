@@ -12,8 +12,7 @@ import numpy as np
 
 from jaxdiff.diffusion.conditional_gaussian import MAX_VALUES, condition_on_view
 from jaxdiff.evaluation import certificate
-from jaxdiff.experiment.learners import cascade_method
-from jaxdiff.experiment.model import view_denoiser
+from jaxdiff.experiment.learners import cascade_method, learnt_denoiser
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import ConfigError
 from jaxdiff.experiment.stages import Run
@@ -57,7 +56,7 @@ def cascade_errors(
 
     def of_view(arrays, v, sigma):
         return jnp.stack(
-            [arrays["marginal"].denoiser(v, sigma), view_denoiser(view, arrays["parts"])(v, sigma)]
+            [arrays["marginal"].denoiser(v, sigma), learnt_denoiser(view, arrays["parts"])(v, sigma)]
         )
 
     def given_view(arrays, x, sigma, clean):

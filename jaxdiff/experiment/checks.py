@@ -11,9 +11,10 @@ from jaxdiff.methods.consistency import STARTS
 from jaxdiff.methods.tweedie import WEIGHTINGS
 from jaxdiff.training.sharding import STATE_RULES
 
-CANDIDATES = ("gaussian", "fusion", "anchored")
-VIEW_METHODS = ("denoising", "ambient", "tweedie", "gsure", "em", "omni", "naive")
-METHODS = ("views_only", "residual", "completed", "clean_only", "finetune", "cascade")
+CANDIDATES = ("gaussian", "fusion", "anchored", "shared")
+VIEW_METHODS = ("denoising", "shared", "ambient", "tweedie", "gsure", "em", "omni", "naive")
+METHODS = ("views_only", "shared", "residual", "completed", "clean_only", "finetune", "cascade")
+OWN_SPACE = ("denoising", "shared")  # the view's denoiser is one in its own space
 OF_VIEWS = ("views_only", "residual", "completed")
 CHOICES = {
     "task": ("images", "gaussian_toy"),
@@ -48,8 +49,11 @@ def at(path: str, error: ValueError) -> ConfigError:
 def needs_clean(config: ConfigDict) -> list[str]:
     """Who in the config needs clean training examples."""
     views = [f"views.{name}.with_clean" for name, view in config.views.items() if view.with_clean]
+    shared = [
+        f"views.{name}.method = 'shared'" for name, view in config.views.items() if view.method == "shared"
+    ]
     omni = [f"views.{name}.sigma_min = -1" for name, view in config.views.items() if view.sigma_min < 0]
-    return [f"methods '{name}'" for name in config.methods] + views + omni
+    return [f"methods '{name}'" for name in config.methods] + views + shared + omni
 
 
 def check_names(config: ConfigDict) -> None:
@@ -71,6 +75,16 @@ def check_names(config: ConfigDict) -> None:
         )
     for name, view in config.views.items():
         _check_view(f"views.{name}", view)
+    shared = [name for name, view in config.views.items() if view.method == "shared"]
+    asking = [f"methods '{name}'" for name in config.methods if name == "shared"]
+    asking += [
+        f"composition.candidates '{name}'" for name in config.composition.candidates if name == "shared"
+    ]
+    if asking and not shared:
+        raise ConfigError(
+            f"config.{asking[0]}: no view is learnt by the one network that views share; set "
+            "config.views.<name>.method = 'shared'"
+        )
     made = ["gaussian", *(f"view/{name}" for name in config.views), *config.methods]
     if config.sample.method:
         choose("sample.method", config.sample.method, [*made, *METHODS])
@@ -114,9 +128,9 @@ def _check_view(path: str, view: ConfigDict) -> None:
             )
     if view.sigma_y < 0:
         raise ConfigError(f"config.{path}.sigma_y: must not be negative, got {view.sigma_y}")
-    if view.sigma_y > 0 and view.method == "denoising":
+    if view.sigma_y > 0 and view.method in OWN_SPACE:
         raise ConfigError(
-            f"config.{path}.sigma_y: the method 'denoising' learns the law of y itself, noise included; "
+            f"config.{path}.sigma_y: the method '{view.method}' learns the law of y itself, noise included; "
             "it needs sigma_y = 0. Use 'tweedie', 'gsure' or 'em' ('naive' for the baseline that takes y for clean)"
         )
     if view.examples <= 0:
@@ -134,12 +148,12 @@ def check_learnable(path: str, view: ConfigDict, operator: operators.LinearOpera
       ConfigError: says why not and what can.
     """
     method, label = view.method, operators.describe(operator)
-    if method == "denoising" and sigma_y > 0:
+    if method in OWN_SPACE and sigma_y > 0:
         raise ConfigError(
-            f"config.{path}.method: 'denoising' learns the law of y itself, noise included; these measurements have "
+            f"config.{path}.method: '{method}' learns the law of y itself, noise included; these measurements have "
             f"noise of {sigma_y:.3g} and more: use 'tweedie', 'gsure' or 'em'"
         )
-    if method == "denoising":
+    if method in OWN_SPACE:
         try:
             operators.require_isometry(operator, f"config.{path}.operator")
         except ValueError as error:
@@ -147,7 +161,7 @@ def check_learnable(path: str, view: ConfigDict, operator: operators.LinearOpera
         if operator.per_example:
             raise ConfigError(
                 f"config.{path}.operator: '{operator.name}' draws its own parameters for each example, so the view "
-                "has no fixed space and the method 'denoising' cannot learn it; use a fixed operator such as 'mask' "
+                f"has no fixed space and the method '{method}' cannot learn it; use a fixed operator such as 'mask' "
                 f"or 'crop', or config.{path}.method = 'ambient'"
             )
     if method == "tweedie" and operator.name != "identity":

@@ -14,8 +14,9 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.logging import RichHandler
 
-from jaxdiff.experiment import toy
+from jaxdiff.experiment import compare, toy
 from jaxdiff.experiment.arrays import write_atomically
+from jaxdiff.experiment.cells import CellFailed
 from jaxdiff.experiment.checks import ConfigError, check_names, choose
 from jaxdiff.experiment.data import load_data
 from jaxdiff.experiment.pipeline import train
@@ -50,6 +51,8 @@ def main(
     try:
         check_names(config)
         prepare_jax(distributed)
+        if mode == "compare":
+            return compare.run(config, config_name, workdir_path, console, command_line)
         if config.task == "gaussian_toy":
             return toy.run(config, workdir_path, console, command_line)
         return run_images(config, workdir_path, mode, console, command_line)
@@ -58,7 +61,7 @@ def main(
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except NonFiniteLoss as error:
+    except (NonFiniteLoss, CellFailed) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except Interrupted as stopped:

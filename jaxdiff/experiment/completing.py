@@ -14,6 +14,7 @@ from jaxdiff.data.mixture import array_dataset
 from jaxdiff.diffusion.gaussian import Gaussian
 from jaxdiff.diffusion.gaussian_em import fit_gaussian_em
 from jaxdiff.diffusion.noise import karras_schedule
+from jaxdiff.evaluation.flops import count_flops
 from jaxdiff.experiment.arrays import write_atomically
 from jaxdiff.experiment.data import StageData
 from jaxdiff.experiment.plan import EmPlan, ViewPlan
@@ -83,12 +84,31 @@ def completed_images(
             for start in range(0, count, batch):
                 rows = np.minimum(np.arange(start, start + batch), count - 1)  # filled up: one program
                 taken = jax.tree.map(jnp.asarray, data.dataset.take(rows))
-                images.append(np.asarray(_complete(denoise, settings, arrays, operator, taken, key, rows)))
+                given = (arrays, operator, taken, key, rows)
+                images.append(np.asarray(_complete(denoise, settings, *given)))
                 bar.update(min(start + batch, count))
         whole = np.clip(np.concatenate(images)[:count], -1.0, 1.0)
-        write_atomically(path, lambda temporary: np.savez_compressed(temporary, images=whole))
+        flops = len(images) * count_flops(partial(_complete, denoise, settings), *given)
+        write_atomically(path, lambda temporary: np.savez_compressed(temporary, images=whole, flops=flops))
     with np.load(path, allow_pickle=False) as stored:
         return stored["images"]
+
+
+def completion_flops(workdir: Path, stage: str) -> float:
+    """Operations of the completions that came before a stage; 0 for stages without."""
+    name, _, lap = stage.partition("/lap")
+    prefix = "completed_*" if name == "completed" else f"em_{name.removeprefix('view/')}"
+    found = sorted((workdir / "fits").glob(f"{prefix}_lap*.npz"))
+    laps = sorted({path.stem.rpartition("_lap")[2] for path in found}, key=int)
+    if not laps or not (name == "completed" or name.startswith("view/")):
+        return 0.0
+    mine = lap or laps[-1]
+    total = 0.0
+    for path in found:
+        if path.stem.rpartition("_lap")[2] == mine:
+            with np.load(path, allow_pickle=False) as stored:
+                total += float(stored["flops"])
+    return total
 
 
 def as_clean(name: str, images: Iterable[np.ndarray], clean: StageData | None) -> StageData:

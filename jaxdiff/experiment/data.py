@@ -1,5 +1,6 @@
 """The data of an experiment: which examples are clean, which are a view, which are held out."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -67,6 +68,7 @@ class ExperimentData(NamedTuple):
     reference: np.ndarray
     counts: dict[str, int]
     report: dict[str, Any]
+    digests: dict[str, str]  # by part, of the numbers of its examples: equal where they are the same examples
 
     def clean_images(self) -> np.ndarray:
         """The clean training images (at most `CLEAN_LIMIT`), (n, H, W, C)."""
@@ -195,7 +197,10 @@ def load_data(config: Any, console: Console) -> ExperimentData:
         views[name], view_operators[name] = StageData(dataset, data.flip and dataset.mirrors), operator
     clean = StageData(clean_dataset(source, parts["clean"], limit), data.flip) if data.clean else None
     images = {part: source.gather(parts[part]) for part in ("tuning", "held_out", "reference")}
-    return ExperimentData(shape, clean, views, view_operators, noise, **images, counts=counts, report=report)
+    digests = {name: hashlib.sha256(np.sort(rows).tobytes()).hexdigest() for name, rows in parts.items()}
+    return ExperimentData(
+        shape, clean, views, view_operators, noise, **images, counts=counts, report=report, digests=digests
+    )
 
 
 def mapped(dataset: Dataset, function: Callable[[Measurement], Measurement], limit: int) -> Dataset:

@@ -7,20 +7,24 @@ import numpy as np
 
 from jaxdiff.evaluation import certificate
 from jaxdiff.evaluation.bootstrap import bootstrap_mean
+from jaxdiff.experiment.completing import completion_flops
+from jaxdiff.experiment.cost import read_cost
 from jaxdiff.experiment.learners import valid_from
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import Plan, StagePlan, with_steps
-from jaxdiff.experiment.stages import Run, stage_directory, stage_names
+from jaxdiff.experiment.stages import Run, stage_names
 from jaxdiff.operators import describe
 from jaxdiff.training.loop import steps_done
 from jaxdiff.training.metrics import read_metrics
 
 # Order of the tables; 'view/<name>' stands between the Gaussian and the methods.
-ORDER = ("gaussian", "views_only", "clean_only", "finetune", "cascade", "residual", "completed")
+ORDER = ("gaussian", "views_only", "shared", "clean_only", "finetune", "cascade", "residual", "completed")
 PAIRS = (
     ("residual", "views_only"),
     ("residual", "clean_only"),
     ("views_only", "clean_only"),
+    ("shared", "clean_only"),
+    ("residual", "shared"),
     ("completed", "residual"),
     ("residual", "finetune"),
     ("residual", "cascade"),
@@ -29,6 +33,7 @@ PAIRS = (
 DESCRIPTIONS = {
     "gaussian": "Gaussian denoiser fitted to clean examples; the reference of the nats",
     "views_only": "fused views without a network on clean data: Gaussian, fusion and anchored fusion, stacked",
+    "shared": "one network for all views and whole images, gated against the Gaussian",
     "clean_only": "network on the clean examples alone, with early stopping, gated against the Gaussian",
     "residual": "views_only plus the residual network, stacked: the composed model",
     "completed": "views_only plus a residual trained on the views' data, completed by posterior draws, and the clean",
@@ -37,6 +42,7 @@ DESCRIPTIONS = {
 }
 VIEW_DESCRIPTIONS = {
     "denoising": "denoising score matching on this source alone",
+    "shared": "the network that views share, asked for this one",
     "ambient": "Ambient Diffusion on this source",
     "tweedie": "noisy data above their own noise (Tweedie)",
     "gsure": "GSURE on this source",
@@ -77,13 +83,15 @@ def stage_entries(run: Run, parts: Parts) -> dict[str, dict]:
     """Cost and history of every stage, from its metrics file."""
     entries = {}
     for name, plan in _stage_plans(run.plan).items():
-        records = read_metrics(stage_directory(run.workdir, name) / "metrics.jsonl")
+        directory = run.directory(name)
+        records = read_metrics(directory / "metrics.jsonl")
         losses = [r for r in records if "loss" in r]
         tuned = [r for r in records if "tuning_score" in r]
         best = max(tuned, key=lambda r: r["tuning_score"])["step"] if tuned else plan.settings.steps
         seconds = sum(r["seconds"] for r in losses)
         compile_seconds = sum(r.get("compile_seconds", 0.0) for r in losses)
-        images = (steps_done(stage_directory(run.workdir, name)) or 0) * plan.settings.batch
+        images = (steps_done(directory) or 0) * plan.settings.batch
+        per_image = read_cost(directory / "cost.json")
         params = parts.params.get(name, parts.params.get(name.split("/lap")[0]))
         entries[name] = {
             "history": {key: _thinned([r[key] for r in losses]) for key in ("step", "loss", "grad_norm")},
@@ -92,6 +100,8 @@ def stage_entries(run: Run, parts: Parts) -> dict[str, dict]:
             "seconds": seconds,
             "compile_seconds": compile_seconds,
             "images_seen": images,
+            "flops_per_image": per_image,
+            "flops": images * per_image + completion_flops(run.workdir, name),
             "parameters": int(sum(leaf.size for leaf in jax.tree.leaves(params))),
             "images_per_second": images / max(seconds - compile_seconds, 1e-9),
         }
@@ -105,9 +115,10 @@ def _used_stages(run: Run) -> dict[str, list[str]]:
     def of(*heads):
         return [n for n in names if any(n == head or n.startswith(f"{head}/") for head in heads)]
 
-    of_view = {view.stage_name: of(view.stage_name, f"classifier/{view.name}") for view in plan.views}
-    views = [name for stages in of_view.values() for name in stages]
+    of_view = {f"view/{view.name}": of(view.stage_name, f"classifier/{view.name}") for view in plan.views}
+    views = list(dict.fromkeys(name for stages in of_view.values() for name in stages))
     used = {"gaussian": [], "views_only": views, "clean_only": of("clean_only"), "finetune": of("finetune")}
+    used["shared"] = of("shared")
     used |= {"residual": [*views, *of("residual")]}
     used |= {"completed": [*views, *(of("residual") if "residual" in plan.methods else []), *of("completed")]}
     if plan.cascade_view:
@@ -145,6 +156,7 @@ def method_entries(
             "denoising": {"sigma": sigmas.tolist(), "mse": (error.mean(axis=0) / values).tolist()},
             "seconds": _share(stages, stage_names, "seconds"),
             "images_seen": _share(stages, stage_names, "images_seen"),
+            "train_flops": _share(stages, stage_names, "flops"),
             "parameters": sum(
                 stages[n]["parameters"] for n in stage_names if "/lap" not in n and "classifier" not in n
             ),

@@ -1,10 +1,14 @@
 """The method of every stage, from plan and arrays: the one place where a method's name becomes its functions."""
 
+from jaxdiff import operators
+from jaxdiff.experiment.checks import OWN_SPACE
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import Plan, ViewPlan
 from jaxdiff.methods import Method, ambient, cascade, denoising, gsure, source_classifier, tweedie
 from jaxdiff.methods.ambient import MaskedDenoiser, given_operator, masked_denoiser
+from jaxdiff.methods.base import Denoiser
 from jaxdiff.methods.ranges import least_usable
+from jaxdiff.methods.shared import kind_of, shared, view_denoiser
 
 
 def view_method(view: ViewPlan, parts: Parts) -> Method:
@@ -22,6 +26,24 @@ def view_method(view: ViewPlan, parts: Parts) -> Method:
     return denoising(*common)  # 'naive', and the M-step of 'em'
 
 
+def shared_method(plan: Plan, parts: Parts) -> Method:
+    """The one network of the views of the method 'shared' and of whole images (source 0)."""
+    stage = plan.stages["shared"]
+    seen = [operators.build("identity", plan.image_shape)]
+    seen += [parts.operators[view.name] for view in plan.shared_views]
+    kinds = [kind_of(operator) for operator in seen]
+    return shared(stage.network, stage.noise, parts.sigma_data["shared"], kinds, plan.boxes)
+
+
+def learnt_denoiser(view: ViewPlan, parts: Parts) -> Denoiser:
+    """What the stage of a view has learnt: a denoiser in the view's own space, or of images."""
+    params = parts.params[view.stage_name]
+    if view.method == "shared":
+        kind = kind_of(parts.operators[view.name])
+        return view_denoiser(view.stage.network, parts.sigma_data["shared"], params, kind)
+    return view_method(view, parts).denoiser(params)
+
+
 def masked_view_denoiser(view: ViewPlan, parts: Parts) -> MaskedDenoiser:
     """(x, sigma, A) -> E[X | A x_sigma, A] of a view learnt by 'ambient'."""
     params, sigma_data = parts.params[view.stage_name], parts.sigma_data[view.stage_name]
@@ -35,7 +57,7 @@ def valid_from(view: ViewPlan, sigma_min: float) -> float:
       view: the view.
       sigma_min: of 'omni', given or estimated.
     """
-    if view.method in ("denoising", "em", "naive") or view.with_clean:
+    if view.method in (*OWN_SPACE, "em", "naive") or view.with_clean:
         return 0.0
     if view.method == "omni":
         return sigma_min

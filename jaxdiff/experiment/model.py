@@ -8,24 +8,19 @@ import jax.numpy as jnp
 
 from jaxdiff import composition, operators
 from jaxdiff.composition import View
-from jaxdiff.experiment.learners import clean_method, valid_from, view_method
+from jaxdiff.experiment.learners import clean_method, learnt_denoiser, shared_method, valid_from
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import Plan, ViewPlan
 from jaxdiff.methods import Method, residual
 
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
 RESIDUALS = ("residual", "completed")
-ON_CLEAN = ("clean_only", "finetune")
-
-
-def view_denoiser(view: ViewPlan, parts: Parts) -> Denoiser:
-    """What the stage of a view has learnt."""
-    return view_method(view, parts).denoiser(parts.params[view.stage_name])
+ON_CLEAN = ("clean_only", "finetune", "shared")
 
 
 def make_view(plan: Plan, view: ViewPlan, parts: Parts) -> View:
     """A view with its trained denoiser; one of images is a view with A = I, valid where it was taught."""
-    denoiser = view_denoiser(view, parts)
+    denoiser = learnt_denoiser(view, parts)
     if not view.of_images:
         return View(parts.operators[view.name], denoiser, parts.view_gaussians[view.name])
     low = valid_from(view, parts.sigma_min.get(view.name, 0.0))
@@ -57,7 +52,10 @@ def view_outputs(
         def anchored():
             return composition.anchored_fusion(views, x, sigma, start, weights, denoised, cg_steps)
 
-        made = {"gaussian": lambda: start, "fusion": fused, "anchored": anchored}
+        def whole():
+            return shared_method(plan, parts).denoiser(parts.params["shared"])(x, sigma)
+
+        made = {"gaussian": lambda: start, "fusion": fused, "anchored": anchored, "shared": whole}
         lifted = [composition.lift(view, x, sigma, d) for view, d in zip(views, denoised, strict=True)]
         return jnp.stack([made[name]() for name in plan.candidates]), jnp.stack(lifted)
 
@@ -118,9 +116,10 @@ def residual_candidates(
 
 
 def clean_candidates(plan: Plan, parts: Parts, name: str) -> Callable[..., jax.Array]:
-    """(x, sigma) -> (2, B, ...): D_G and the network of `clean_only` or `finetune`."""
+    """(x, sigma) -> (2, B, ...): D_G and the network of `clean_only`, `finetune` or `shared`."""
     stage = parts.clean_only if name == "clean_only" else name
-    denoise = clean_method(plan, stage, parts).denoiser(parts.params[stage])
+    method = shared_method(plan, parts) if name == "shared" else clean_method(plan, stage, parts)
+    denoise = method.denoiser(parts.params[stage])
     return lambda x, sigma: jnp.stack([parts.gaussian.denoiser(x, sigma), denoise(x, sigma)])
 
 
@@ -132,7 +131,7 @@ def method_denoiser(plan: Plan, parts: Parts, config: Any, name: str) -> Denoise
     if name == "gaussian":
         return parts.reference.denoiser
     if name.startswith("view/"):
-        return view_denoiser(plan.view(name.removeprefix("view/")), parts)
+        return learnt_denoiser(plan.view(name.removeprefix("view/")), parts)
     if name == "views_only":
         return views_only(plan, parts, config)
     if name in ON_CLEAN:
@@ -160,7 +159,9 @@ def every_denoised(plan: Plan, parts: Parts, config: Any) -> Callable[..., dict[
                 if name != "gaussian"
             }
         else:
-            found |= {v.stage_name: view_denoiser(v, parts)(x, sigma) for v in plan.views if v.of_images}
+            found |= {
+                v.stage_name: learnt_denoiser(v, parts)(x, sigma) for v in plan.learnt_views if v.of_images
+            }
         for name in plan.methods:
             if name == "views_only":
                 found[name] = z

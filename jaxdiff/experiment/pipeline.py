@@ -22,7 +22,7 @@ from jaxdiff.experiment.stages import (
     tuning_set,
     with_stacking,
 )
-from jaxdiff.experiment.view_stages import train_view
+from jaxdiff.experiment.view_stages import train_shared, train_view
 from jaxdiff.methods.finetune import finetune
 
 
@@ -42,7 +42,7 @@ def prepare_parts(run: Run) -> Parts:
     scales = {}
     for view in plan.views:
         data = run.data.views[view.name]
-        own = view.method in ("denoising", "naive", "omni")
+        own = view.method in ("denoising", "shared", "naive", "omni")
         scales[view.stage_name] = view.stage.sigma_data or (
             data.scale() if own else image_scale(data, view.operator)
         )
@@ -123,8 +123,11 @@ STEPS = {
 def train(run: Run) -> Parts:
     """All stages in order; finished ones are read from their checkpoints."""
     parts, tuned = prepare_parts(run), tuning_set(run)
-    for view in run.plan.views:
-        parts = train_view(run, parts, view, tuned)
+    if any(view.method == "shared" for view in run.plan.learnt_views):
+        parts = train_shared(run, parts, tuned)
+    for view in run.plan.learnt_views:
+        if view.method != "shared":
+            parts = train_view(run, parts, view, tuned)
     if run.plan.composes:
         parts = fit_views(run, parts, tuned)
     for name in run.plan.methods:

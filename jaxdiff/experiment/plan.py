@@ -12,7 +12,15 @@ from ml_collections import ConfigDict
 
 from jaxdiff import operators
 from jaxdiff.diffusion.noise import NoiseDistribution
-from jaxdiff.experiment.checks import OF_VIEWS, ConfigError, at, check_learnable, check_names, merge
+from jaxdiff.experiment.checks import (
+    OF_VIEWS,
+    OWN_SPACE,
+    ConfigError,
+    at,
+    check_learnable,
+    check_names,
+    merge,
+)
 from jaxdiff.methods.consistency import Consistency
 from jaxdiff.networks import build_network
 from jaxdiff.operators import LinearOperator
@@ -74,12 +82,13 @@ class ViewPlan:
     @property
     def stage_name(self) -> str:
         """Name of the stage that learns it."""
-        return f"view/{self.name}"
+        return "shared" if self.method == "shared" else f"view/{self.name}"
 
     @property
     def of_images(self) -> bool:
         """Whether what is learnt is a denoiser of images, and not one in the view's own space."""
-        return self.method != "denoising" or self.operator.name == "identity"
+        whole = self.method == "denoising" and self.operator.name == "identity"
+        return self.method not in OWN_SPACE or whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +105,23 @@ class Plan:
     completed_em: EmPlan
     finetune_view: str
     cascade_view: str
+    clean_share: float  # of the examples that the network shared by views is shown
+    boxes: float
+
+    @property
+    def learnt_views(self) -> tuple[ViewPlan, ...]:
+        """The views whose denoisers a method needs; all of them where nothing is made of them."""
+        if self.composes or not self.methods:
+            return self.views
+        names = {self.cascade_view} if "cascade" in self.methods else set()
+        if "shared" in self.methods:
+            names |= {view.name for view in self.shared_views}
+        return tuple(view for view in self.views if view.name in names)
+
+    @property
+    def shared_views(self) -> tuple[ViewPlan, ...]:
+        """The views that one network learns together."""
+        return tuple(view for view in self.views if view.method == "shared")
 
     def view(self, name: str) -> ViewPlan:
         """The view of this name."""
@@ -183,12 +209,14 @@ def operator_rank(operator: LinearOperator) -> int:
 def _view_plan(config: ConfigDict, name: str, operator: LinearOperator, sigma_y: float) -> ViewPlan:
     view, path = config.views[name], f"views.{name}"
     check_learnable(path, view, operator, sigma_y)
-    own = view.method == "denoising"
+    own = view.method in OWN_SPACE
     channels = (operator.out_shape if own else operator.in_shape)[-1]
-    scale = math.sqrt(operator.c) if own else 1.0
-    stage = stage_plan(
-        config, path, view, channels, scale, config.residual.jacobian_penalty > 0 or view.method == "gsure"
-    )
+    sloped = config.residual.jacobian_penalty > 0
+    if view.method == "shared":
+        stage = stage_plan(config, "shared", config.shared, operator.in_shape[-1], 1.0, sloped)
+    else:
+        scale = math.sqrt(operator.c) if own else 1.0
+        stage = stage_plan(config, path, view, channels, scale, sloped or view.method == "gsure")
     rank = operator_rank(operator) if own else math.prod(operator.in_shape)
     try:
         consistency = Consistency(**view.consistency.to_dict()).check()
@@ -265,6 +293,7 @@ def make_plan(
     for name in ("residual", "completed", "finetune", "cascade"):
         if name in methods:
             stages[name] = stage_plan(config, name, config[name], channels, 1.0, sloped)
+    stages |= {view.stage_name: view.stage for view in views if view.method == "shared"}
     if "clean_only" in methods:
         stages |= _clean_only_stages(config, channels)
     for view in views:
@@ -275,7 +304,7 @@ def make_plan(
         # The same network, with the budget of the view that it is trained on first.
         steps = next(v for v in views if v.name == finetune_view).stage.settings.steps
         stages["finetune/first"] = with_steps(stages["finetune"], steps)
-    own = [v.name for v in views if v.method == "denoising" and v.operator.name != "identity"]
+    own = [v.name for v in views if v.method in OWN_SPACE and v.operator.name != "identity"]
     return Plan(
         image_shape=image_shape,
         views=views,
@@ -284,5 +313,7 @@ def make_plan(
         candidates=tuple(config.composition.candidates),
         completed_em=EmPlan(**config.completed.em.to_dict()),
         finetune_view=finetune_view,
+        clean_share=config.shared.clean_share,
+        boxes=config.shared.boxes,
         cascade_view=_chosen_view(config, "cascade", own, "a view of the method 'denoising'"),
     )

@@ -62,7 +62,7 @@ def _plain(config: Any) -> dict:
     return json.loads(json.dumps(config.to_dict()))
 
 
-def _errors(run: Run, parts: Parts, sigmas: np.ndarray) -> dict[str, np.ndarray]:
+def held_out_errors(run: Run, parts: Parts, sigmas: np.ndarray) -> dict[str, np.ndarray]:
     """Squared errors (N, S) of methods and candidates: the same noise for all, shared parts evaluated once."""
 
     def every(parts, x, sigma):
@@ -94,7 +94,8 @@ def _table(table: Any, names: list[str]) -> dict:
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of this package and of those that results depend on."""
     found = {"jaxdiff": __version__, "python": platform.python_version()}
     return found | {name: metadata.version(name) for name in PACKAGES}
 
@@ -145,7 +146,7 @@ def evaluate(run: Run, parts: Parts, command_line: list[str]) -> tuple[dict, dic
     bands = run.config.bands
     sigmas = band_edges(bands.sigma_min, bands.sigma_max, bands.count)
     stages = stage_entries(run, parts)
-    errors = _errors(run, parts, sigmas)
+    errors = held_out_errors(run, parts, sigmas)
     methods = method_entries(run, parts, errors, sigmas, stages)
     arrays, neighbor_entry = _pictures(run, parts)
     names = list(run.plan.candidates)
@@ -153,6 +154,7 @@ def evaluate(run: Run, parts: Parts, command_line: list[str]) -> tuple[dict, dic
         "views_only": names,
         "residual": [*names, "views + residual"],
         "completed": [*names, "views + completed"],
+        "shared": ["gaussian", "shared"],
         "clean_only": ["gaussian", "clean_only"],
         "finetune": ["gaussian", "finetune"],
     }
@@ -162,7 +164,7 @@ def evaluate(run: Run, parts: Parts, command_line: list[str]) -> tuple[dict, dic
         "command": " ".join(command_line),
         "seed": run.config.seed,
         "device": _device(),
-        "versions": _versions(),
+        "versions": versions(),
         "config": _plain(run.config),
         "data": _data_entry(run),
         "views": {

@@ -15,8 +15,8 @@ from rich.console import Console
 from jaxdiff.data.pixels import to_bytes
 from jaxdiff.diffusion.noise import karras_schedule
 from jaxdiff.experiment.arrays import write_atomically
-from jaxdiff.experiment.learners import cascade_method, masked_view_denoiser
-from jaxdiff.experiment.model import method_denoiser, view_denoiser
+from jaxdiff.experiment.learners import cascade_method, learnt_denoiser, masked_view_denoiser
+from jaxdiff.experiment.model import method_denoiser
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import Plan
 from jaxdiff.report.images import save_grid
@@ -26,7 +26,7 @@ from jaxdiff.training.progress import StageProgress
 
 def sampled_methods(plan: Plan) -> list[str]:
     """What can be sampled: the Gaussian, the views that are denoisers of images, the methods."""
-    return ["gaussian", *(view.stage_name for view in plan.views if view.of_images), *plan.methods]
+    return ["gaussian", *(view.stage_name for view in plan.learnt_views if view.of_images), *plan.methods]
 
 
 def make_sampler(plan: Plan, config: Any, method: str) -> Callable[[Parts, jax.Array], jax.Array]:
@@ -43,7 +43,7 @@ def make_sampler(plan: Plan, config: Any, method: str) -> Callable[[Parts, jax.A
         view = plan.view(plan.cascade_view)
         operator = parts.operators[view.name]
         first, second = jax.vmap(jax.random.split, out_axes=1)(keys)
-        seen = integrate(view_denoiser(view, parts), first, operator.out_shape, operator.c**0.5)
+        seen = integrate(learnt_denoiser(view, parts), first, operator.out_shape, operator.c**0.5)
         given = cascade_method(plan, parts).denoiser(parts.params["cascade"])(seen)
         return integrate(given, second, plan.image_shape)
 

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -13,9 +14,11 @@ from jaxdiff.composition import band_edges, fit_stacking
 from jaxdiff.composition.bands import BandTable
 from jaxdiff.experiment import learners, model, tuning
 from jaxdiff.experiment.arrays import saved
+from jaxdiff.experiment.cost import write_cost
 from jaxdiff.experiment.data import ExperimentData, StageData, restored_data
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import Plan, StagePlan
+from jaxdiff.experiment.sharing import alone
 from jaxdiff.methods.finetune import finetune
 from jaxdiff.training.loop import Stage, StopRequest, steps_done, train_stage
 from jaxdiff.training.state import TrainState
@@ -30,6 +33,13 @@ class Run(NamedTuple):
     workdir: Path
     console: Console
     stop: StopRequest
+    elsewhere: Mapping[str, Path] = MappingProxyType(
+        {}
+    )  # stages kept outside the workdir, shared with other runs
+
+    def directory(self, stage: str) -> Path:
+        """Where a stage is kept."""
+        return self.elsewhere.get(stage, self.workdir / "stages" / stage)
 
     @property
     def cache_bytes(self) -> int:
@@ -40,10 +50,6 @@ class Run(NamedTuple):
 def stage_key(seed: int, name: str) -> jax.Array:
     """fold_in(root, stage): by name, so that a further stage changes no other."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()) & 0x7FFFFFFF)
-
-
-def stage_directory(workdir: Path, name: str) -> Path:
-    return workdir / "stages" / name
 
 
 def train_one(
@@ -84,8 +90,11 @@ def train_one(
         settings=plan.settings,
         tune=None if tuned is None else tune,
     )
-    directory = stage_directory(run.workdir, name)
-    return train_stage(stage, stage_key(run.config.seed, name), directory, run.console, run.stop)
+    directory = run.directory(name)
+    with alone(directory):
+        if not (directory / "cost.json").exists():
+            write_cost(directory / "cost.json", factory, frozen, stage.example, plan.settings.batch)
+        return train_stage(stage, stage_key(run.config.seed, name), directory, run.console, run.stop)
 
 
 def tuning_set(run: Run) -> tuning.TuningSet | None:
@@ -156,7 +165,8 @@ def train_residual(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
     )
 
 
-def _gaussian_denoised(parts: Parts, tuned: tuning.TuningSet) -> jax.Array:
+def gaussian_denoised(parts: Parts, tuned: tuning.TuningSet) -> jax.Array:
+    """What D_G makes of the tuning images: the gate's alternative to a network without views."""
     return jax.jit(lambda p, t: tuning.by_band(p.gaussian.denoiser, t))(parts, tuned)
 
 
@@ -165,7 +175,7 @@ def train_clean_only(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
 
     With a grid of regularisations each is trained, and the one with the best tuning score is kept.
     """
-    reference, scores = _gaussian_denoised(parts, tuned), {}
+    reference, scores = gaussian_denoised(parts, tuned), {}
     alone = Parts(gaussian=parts.gaussian, sigma_data=parts.sigma_data)
     for name in [n for n in run.plan.stages if n.split("/")[0] == "clean_only"]:
 
@@ -185,7 +195,7 @@ def train_clean_only(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
 def train_finetune(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
     """The rival: a network trained on A^+ y of one view, then on the clean examples."""
     view = run.plan.view(run.plan.finetune_view)
-    reference = _gaussian_denoised(parts, tuned)
+    reference = gaussian_denoised(parts, tuned)
     alone = Parts(sigma_data=parts.sigma_data)
     first, second = run.plan.stages["finetune/first"], run.plan.stages["finetune"]
 
@@ -228,19 +238,21 @@ def train_cascade(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
 
 def stage_names(plan: Plan) -> list[str]:
     """All stages, in the order in which they run."""
-    names = []
-    for view in plan.views:
+    names = ["shared"] if any(view.method == "shared" for view in plan.learnt_views) else []
+    for view in plan.learnt_views:
+        if view.method == "shared":
+            continue
         names += [n for n in plan.stages if n == f"classifier/{view.name}"]
         laps = view.em.laps if view.method == "em" else 1
         names += [f"{view.stage_name}/lap{k}" for k in range(1, laps)] + [view.stage_name]
     for method in plan.methods:
         if method == "completed":
             names += [f"completed/lap{k}" for k in range(1, plan.completed_em.laps)]
-        of_method = [n for n in plan.stages if n.split("/")[0] == method]
+        of_method = [n for n in plan.stages if n.split("/")[0] == method and n not in names]
         names += sorted(of_method, key=lambda n: n == method)
     return names
 
 
 def unfinished(run: Run) -> list[str]:
     """Names of the stages that are not over yet."""
-    return [n for n in stage_names(run.plan) if steps_done(stage_directory(run.workdir, n)) is None]
+    return [n for n in stage_names(run.plan) if steps_done(run.directory(n)) is None]

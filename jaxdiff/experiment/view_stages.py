@@ -1,18 +1,18 @@
-"""The stages of the views: one stage each, but laps of completing and training for 'em', a classifier for 'omni'."""
+"""The stages of the views: one each; one in all for 'shared', laps for 'em', a classifier before 'omni'."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.data.mixture import annotated, concatenated
+from jaxdiff.data.mixture import annotated, concatenated, repeated
 from jaxdiff.diffusion.gaussian import Gaussian
-from jaxdiff.experiment import learners, tuning
+from jaxdiff.experiment import learners, model, tuning
 from jaxdiff.experiment.arrays import saved
 from jaxdiff.experiment.completing import as_clean, completed_images, gaussian_of_measurements
 from jaxdiff.experiment.data import StageData, mapped, restored_data, training_data
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import ConfigError, ViewPlan, with_steps
-from jaxdiff.experiment.stages import Run, stage_key, train_one
+from jaxdiff.experiment.stages import Run, gaussian_denoised, stage_key, train_one, with_stacking
 from jaxdiff.methods.finetune import finetune
 from jaxdiff.methods.omni import minimum_sigma
 
@@ -47,6 +47,31 @@ def train_view(run: Run, parts: Parts, view: ViewPlan, tuned: tuning.TuningSet |
     frozen = {"parts": parts.only(view.name)}
     state = train_one(run, view.stage_name, view.stage, factory, frozen, data, seen)
     return parts.with_params(view.stage_name, state.best)
+
+
+def train_shared(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
+    """One network for all views of the method 'shared' and whole images; stopped early, and gated, as the latter's."""
+    plan, name = run.plan, "shared"
+    sources = [
+        annotated(restored_data(view, run.data.views[view.name], run.cache_bytes).dataset, source=number)
+        for number, view in enumerate(plan.shared_views, start=1)
+    ]
+    of_views = sum(source.size for source in sources)
+    share = plan.clean_share
+    count = max(1, round(of_views * share / (1 - share)))
+    clean = annotated(repeated(run.data.clean.dataset, count), source=0)
+    data = StageData(concatenated(name, [clean, *sources]))
+
+    def factory(frozen):
+        return learners.shared_method(plan, frozen["parts"])
+
+    frozen = {"parts": parts.only(*(view.name for view in plan.shared_views))}
+    reference = gaussian_denoised(parts, tuned)
+    state = train_one(run, name, plan.stages[name], factory, frozen, data, tuned, reference)
+    parts = parts.with_params(name, state.best)
+    if name not in plan.methods:
+        return parts
+    return with_stacking(run, parts, tuned, name, lambda p: model.clean_candidates(plan, p, name))
 
 
 def _of_gaussian(arrays: Gaussian, x: jax.Array, sigma: jax.Array) -> jax.Array:

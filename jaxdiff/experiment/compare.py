@@ -1,0 +1,203 @@
+"""`--mode=compare`: a list of configs times seeds under one budget, and one report of who wins by how much.
+
+`config.compare.runs` names variants of the config file, each a config that can be run by itself;
+`config.compare.rows` says which method of which run is a row. Keys changed on the command line are changed in
+every run. All rows are measured on the same held-out images in the same noise, against the same Gaussian
+(`data.reference`), so that differences are paired.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from jaxdiff.evaluation import certificate
+from jaxdiff.evaluation.bootstrap import over_seeds_and_images
+from jaxdiff.evaluation.gap import gap_closed
+from jaxdiff.experiment.arrays import write_atomically
+from jaxdiff.experiment.cells import Cell, read_cell, run_cells, worker_count
+from jaxdiff.experiment.checks import ConfigError, choose
+from jaxdiff.experiment.results import versions
+from jaxdiff.experiment.variants import changes, load_variant, with_changes
+from jaxdiff.report.compare_page import write_compare_page
+from jaxdiff.report.sentences import winner_sentence
+from jaxdiff.report.terminal import print_compare
+from jaxdiff.training.loop import StopRequest
+
+TUNING_SHARE = 5  # one in so many of the clean examples is a tuning image
+
+
+class Row(NamedTuple):
+    """A line of the table: `method` of the run `run`."""
+
+    name: str
+    run: str
+    method: str
+
+
+def rows_of(config: ConfigDict) -> list[Row]:
+    """The rows as the config asks for them: {name: 'run/method'}.
+
+    Raises:
+      ConfigError: a row names no run, or baseline, oracle or headline is no row.
+    """
+    settings, rows = config.compare, []
+    for name, target in settings.rows.items():
+        run, _, method = target.partition("/")
+        choose(f"compare.rows.{name}", run, settings.runs)
+        rows.append(Row(name, run, method))
+    names = [row.name for row in rows]
+    for key in ("baseline", "oracle", "headline"):
+        choose(f"compare.{key}", settings[key], names)
+    return rows
+
+
+def clean_counts(count: int) -> dict[str, int]:
+    """`count` clean examples: a fifth of them to tune on, the others to train on.
+
+    Raises:
+      ConfigError: fewer than ten.
+    """
+    if count < 10:
+        raise ConfigError(f"config.compare.clean: at least 10 clean examples are needed, got {count}")
+    tuning = count // TUNING_SHARE
+    return {"tuning": tuning, "clean": count - tuning}
+
+
+def cells_of(config: ConfigDict, config_name: str) -> dict[tuple[str, int], Cell]:
+    """The runs of a comparison by (run, seed), seed after seed."""
+    file, _, variant = config_name.partition(":")
+    changed = changes(config, load_variant(file, variant))
+    rows, found = rows_of(config), {}
+    for number, seed in enumerate(config.compare.seeds):
+        for run in config.compare.runs:
+            one = with_changes(load_variant(file, run), changed)
+            one.seed = int(seed)
+            if config.compare.oracle not in [row.name for row in rows if row.run == run]:
+                one.data.update(clean_counts(config.compare.clean))
+            # Samples of the first seed are for the eye and for the scores of samples.
+            samples = tuple(row.method for row in rows if row.run == run) if number == 0 else ()
+            found[run, seed] = Cell(f"{run}/seed{seed}", one, samples)
+    return found
+
+
+def _nats(cells: Mapping, rows: list[Row], root: Path, seeds) -> dict[str, np.ndarray]:
+    """Nats over the Gaussian of every row, (seeds, images)."""
+    found = {row.name: [] for row in rows}
+    for seed in seeds:
+        for row in rows:
+            errors = read_cell(cells[row.run, seed], root)[1]
+            key = row.method.replace("/", "|")
+            if key not in errors:
+                known = ", ".join(sorted(name for name in errors if name != "sigmas"))
+                raise ConfigError(
+                    f"config.compare.rows.{row.name}: '{row.run}' has no '{row.method}', it has {known}"
+                )
+            found[row.name].append(certificate.nats(errors["gaussian"], errors[key], errors["sigmas"]))
+    return {name: np.stack(values) for name, values in found.items()}
+
+
+def summarise(
+    config: ConfigDict, cells: Mapping, root: Path, command_line: list[str]
+) -> tuple[dict, dict[str, np.ndarray]]:
+    """compare.json and the arrays of the page, from the cells that `root` holds."""
+    settings, rows, seeds = config.compare, rows_of(config), list(config.compare.seeds)
+    bootstrap = {
+        "seed": config.evaluate.seed,
+        "level": config.evaluate.level,
+        "n_resamples": config.evaluate.resamples,
+    }
+    nats = _nats(cells, rows, root, seeds)
+    baseline, oracle = nats[settings.baseline], nats[settings.oracle]
+    entries, curves, arrays = [], {}, {}
+    for row in rows:
+        measured, errors = read_cell(cells[row.run, seeds[0]], root)
+        method, values = measured["methods"][row.method], nats[row.name]
+        pixels = int(np.prod(measured["data"]["image_shape"]))
+        mean = over_seeds_and_images(values, **bootstrap)
+        entries.append(
+            {
+                "name": row.name,
+                "label": row.name.replace("_", " "),
+                "description": method["description"],
+                "nats": mean | {"per_seed": values.mean(axis=1).tolist()},
+                "gap_closed": gap_closed(values, baseline, oracle, **bootstrap),
+                "versus_clean_only": over_seeds_and_images(values - baseline, **bootstrap),
+                "images_seen": method["images_seen"],
+                "train_gflop_per_image": method["train_flops"] / max(method["images_seen"], 1) / 1e9,
+                "train_pflop": method["train_flops"] / 1e15,
+                "sampling_gflop_per_image": method["denoiser_flops"] * (2 * config.sample.steps - 1) / 1e9,
+                "seconds": method["seconds"],
+                "parameters": method["parameters"],
+                "quality": {},
+            }
+        )
+        curves[row.name] = (errors[row.method.replace("/", "|")].mean(axis=0) / pixels).tolist()
+        path = root / cells[row.run, seeds[0]].name / "samples" / f"{row.method.replace('/', '_')}.npz"
+        with np.load(path, allow_pickle=False) as stored:
+            arrays[f"samples/{row.name}"] = stored["images"].astype(np.float32) / 127.5 - 1.0
+    return _compared(
+        config, nats, entries, curves, errors["sigmas"], measured, bootstrap, command_line
+    ), arrays
+
+
+def _compared(config, nats, entries, curves, sigmas, measured, bootstrap, command_line) -> dict:
+    settings = config.compare
+    rivals = [name for name in nats if name not in (settings.headline, settings.oracle)]
+    versus = {
+        name: over_seeds_and_images(nats[settings.headline] - nats[name], **bootstrap) for name in rivals
+    }
+    gap = next(entry["gap_closed"] for entry in entries if entry["name"] == settings.headline)
+    means = {name: float(nats[name].mean()) for name in [settings.headline, *rivals]}
+    return {
+        "title": config.title,
+        "command": " ".join(command_line),
+        "device": measured["device"],
+        "versions": versions(),
+        "seeds": list(settings.seeds),
+        "clean": settings.clean,
+        "data": {"source": config.data.source, "counts": measured["data"]["counts"]},
+        "headline": winner_sentence(settings.headline, means, versus, gap),
+        "rows": entries,
+        "curves": {"sigma": sigmas.tolist(), "per_pixel_error": curves},
+        "pairs": [
+            {"better": settings.headline, "worse": name, **versus[name]}
+            for name in sorted(rivals, key=lambda name: -means[name])
+        ],
+        "config": json.loads(json.dumps(config.to_dict())),
+    }
+
+
+def run(
+    config: ConfigDict, config_name: str, workdir: Path, console: Console, command_line: list[str]
+) -> int:
+    """Train what is not trained, measure, and write compare.json, compare.npz and compare.html."""
+    if not len(config.compare.runs):
+        raise ConfigError(
+            f"config.compare.runs is empty: {config_name} compares nothing; see configs/digits_compare.py"
+        )
+    if not config.data.reference:
+        raise ConfigError(
+            "config.data.reference: a comparison needs a Gaussian that is the same for all rows"
+        )
+    cells = cells_of(config, config_name)
+    workers = worker_count(config.compare.workers, jax.default_backend())
+    console.print(
+        f"{len(cells)} runs ({len(config.compare.runs)} configs, {len(config.compare.seeds)} seeds), {workers} at a "
+        f"time, in {workdir}; logs are in each run's log.txt",
+        highlight=False,
+    )
+    with StopRequest().listening() as stop:
+        run_cells(list(cells.values()), workdir, workers, console, stop)
+    compare, arrays = summarise(config, cells, workdir, command_line)
+    text = json.dumps(compare, indent=1)
+    write_atomically(workdir / "compare.json", lambda path: path.write_text(text))
+    write_atomically(workdir / "compare.npz", lambda path: np.savez_compressed(path, **arrays))
+    page = write_compare_page(compare, arrays, workdir / "compare.html")
+    print_compare(compare, page, console)
+    return 0
