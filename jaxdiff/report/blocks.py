@@ -52,6 +52,14 @@ class Listing:
 
 
 @dataclass(frozen=True)
+class Remarks:
+    """Sentences as a bulleted list."""
+
+    sentences: Sequence[str]
+    kind: str = "remarks"
+
+
+@dataclass(frozen=True)
 class Folded:
     """A block that opens on a click; `label` says what is inside."""
 
@@ -60,7 +68,7 @@ class Folded:
     kind: str = "folded"
 
 
-Block = Table | Row | Listing | Folded
+Block = Table | Row | Listing | Remarks | Folded
 
 
 @dataclass(frozen=True)

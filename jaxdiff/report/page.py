@@ -1,7 +1,7 @@
 """The report of a run as one HTML file that loads nothing from elsewhere and can be sent by e-mail."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -37,9 +37,11 @@ def _config(results: Mapping) -> Section | None:
     )
 
 
-def _origin(results: Mapping) -> Section | None:
+def origin(results: Mapping) -> Section | None:
     """The command, the device and the versions: what is needed to do it again."""
     rows = [[key, str(results[key])] for key in ("seed", "device") if results.get(key) is not None]
+    if results.get("seeds"):
+        rows.insert(0, ["seeds", ", ".join(map(str, results["seeds"]))])
     rows += [[name, str(version)] for name, version in numeric.mapping(results, "versions").items()]
     command = results.get("command")
     listing = Listing(str(command), "The exact command of this run.") if command else None
@@ -78,7 +80,7 @@ def sections(results: Mapping, arrays: Mapping[str, np.ndarray]) -> list[Section
         gallery.neighbors(results, arrays),
         numeric.cost(results),
         _config(results),
-        _origin(results),
+        origin(results),
     ]
     return [item for item in found if item is not None]
 
@@ -86,15 +88,21 @@ def sections(results: Mapping, arrays: Mapping[str, np.ndarray]) -> list[Section
 def render(results: Mapping, arrays: Mapping[str, np.ndarray]) -> str:
     """The page as text; the same results give the same text."""
     results = present(results) | {"config": results.get("config")}  # in a config, None is a value
+    title = str(results.get("title") or "jaxdiff report")
+    return document(title, summary(results), _facts(results), sections(results, arrays))
+
+
+def document(title: str, said: str, facts: Sequence[str], parts: Sequence[Section]) -> str:
+    """The page as text: a title, the outcome in a sentence or two, a line of facts, and sections."""
     light, dark = css_variables()
     text = (
         _environment()
         .get_template("template.html")
         .render(
-            title=str(results.get("title") or "jaxdiff report"),
-            summary=summary(results),
-            facts=_facts(results),
-            sections=sections(results, arrays),
+            title=title,
+            summary=said,
+            facts=facts,
+            sections=parts,
             light=Markup(light),
             dark=Markup(dark),
             svg=Markup,
@@ -115,8 +123,12 @@ def write_report(results: Mapping, arrays: Mapping[str, np.ndarray], path: str |
         path: the HTML file; folders above it are made. It is replaced in one step, so that a reader never
             meets half a page.
     """
+    return write_page(render(results, arrays), path)
+
+
+def write_page(text: str, path: str | Path) -> Path:
+    """Write a page to `path` in one step, making the folders above it, and return the path."""
     path = Path(path)
-    text = render(results, arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")

@@ -75,6 +75,21 @@ def method_looks(names: Iterable[str]) -> dict[str, Look]:
     return {name: _look("m", 9, index) for index, name in enumerate((*KNOWN_METHODS, *others))}
 
 
+def distinct_looks(names: Iterable[str]) -> dict[str, Look]:
+    """A look for each of up to 15 methods, no color twice: known ones keep theirs, others take what is free.
+
+    Beyond 15 colors repeat, and marker and dash alone tell two apart.
+    """
+    names = list(dict.fromkeys(names))
+    taken = {name: KNOWN_METHODS.index(name) for name in names if name in KNOWN_METHODS}
+    free = [("m", 9, index) for index in range(9) if index not in taken.values()]
+    free += [("v", 6, index) for index in range(6)]
+    others = [name for name in names if name not in taken]
+    looks = {name: _look("m", 9, index) for name, index in taken.items()}
+    looks |= {name: _look(*free[index % len(free)]) for index, name in enumerate(others)}
+    return {name: looks[name] for name in names}
+
+
 def view_looks(names: Iterable[str]) -> dict[str, Look]:
     """A look for every view, in order of appearance; none of the colors is a method's."""
     return {name: _look("v", 6, index) for index, name in enumerate(dict.fromkeys(names))}

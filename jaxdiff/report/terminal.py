@@ -1,5 +1,6 @@
-"""The table at the end of a run, in at most 80 columns, also when the output goes to a file."""
+"""The tables at the end of a run, a comparison or a price list: at most 80 columns, also in a file."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from jaxdiff.report.numbers import (
     interval,
     present,
     short_count,
+    significant,
     spread,
 )
 from jaxdiff.report.outcome import pair_names, verdict
+from jaxdiff.report.sentences import exchange_sentence, money_sentence
 
 WIDTH = 80
 
@@ -96,3 +99,62 @@ def print_summary(results: Mapping, report_path: str | Path, console: Console) -
         console.print()
     console.print("Report:", highlight=False)
     console.print(str(report_path), soft_wrap=True, markup=False, highlight=False)
+
+
+def compare_table(compare: Mapping) -> Table:
+    """Rows, the best first: nats with interval, share of the gap closed with interval, training work."""
+    rows = [row for row in compare.get("rows") or [] if math.isfinite(interval(row.get("nats"))[0])]
+    rows.sort(key=lambda row: -interval(row["nats"])[0])
+    gaps = [row["gap_closed"] for row in rows if row.get("gap_closed")]
+    places, gap_places = decimals(row["nats"] for row in rows), decimals(gaps)
+    table = _table("Nats per image over the Gaussian denoiser, and share of the gap to all images clean")
+    table.add_column("method", overflow="fold", max_width=20)
+    for name in ("nats", "95 % interval", "gap", "95 % interval", "PFLOP"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        gap = row.get("gap_closed")
+        cells = [fixed(interval(row["nats"])[0], places), spread(row["nats"], places)]
+        cells += [fixed(interval(gap)[0], gap_places), spread(gap, gap_places)] if gap else ["-", "-"]
+        cells.append(significant(row.get("train_pflop")))
+        table.add_row(escape(str(row.get("label") or row["name"])), *map(_ascii, cells))
+    return table
+
+
+def worth_table(worth: Mapping) -> Table:
+    """Sources: clean images for one more image, with interval; what all present ones replace; the reading."""
+    table = _table("Clean images that one more image of a source is worth")
+    table.add_column("source", overflow="fold", max_width=18)
+    for name in ("present", "worth", "95 % interval", "all replace"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("reading", overflow="fold")
+    for entry in worth.get("sources") or []:
+        here, places = entry["present"], decimals([entry["rate"]])
+        cells = [f"{short_count(here['n_clean'])} + {short_count(here['n_source'])}"]
+        cells += [fixed(interval(entry["rate"])[0], places), spread(entry["rate"], places)]
+        cells.append(fixed(interval(entry["replaced"])[0], 0) if here["n_source"] else "-")
+        table.add_row(escape(str(entry["name"])), *map(_ascii, cells), entry["reading"])
+    return table
+
+
+def _print(table: Table, sentences: list[str], report_path: str | Path, console: Console) -> None:
+    width = min(WIDTH, console.width)
+    console.print()
+    console.print(table, width=width)
+    console.print()
+    for sentence in sentences:
+        console.print(_ascii(sentence.replace("\u00a0", " ")), width=width, markup=False, highlight=False)
+    console.print()
+    console.print("Report:", highlight=False)
+    console.print(str(report_path), soft_wrap=True, markup=False, highlight=False)
+
+
+def print_compare(compare: Mapping, report_path: str | Path, console: Console) -> None:
+    """Print a comparison of methods: the table, the headline, the path of the report; within 80 columns."""
+    _print(compare_table(compare), [str(compare.get("headline") or "")], report_path, console)
+
+
+def print_worth(worth: Mapping, report_path: str | Path, console: Console) -> None:
+    """Print a price list: the table, a sentence for each source and on money, the path; within 80 columns."""
+    sentences = [exchange_sentence(entry) for entry in worth.get("sources") or []]
+    sentences += [money_sentence(worth["money"])] if worth.get("money") else []
+    _print(worth_table(worth), sentences, report_path, console)
