@@ -26,6 +26,9 @@ from jaxdiff.evaluation.inception_network import (
 )
 from jaxdiff.evaluation.inception_weights import expected_shapes, load_weights, save_weights
 
+# sha256 of the sorted "name shape" lines of the state dict of pytorch-fid's fid_inception_v3(), version 0.3.0
+PYTORCH_FID = "d84f693f2abd7fea61cb31c87d3b2f268bf707c1bae1db219afdad3363959cb0"
+
 # What the frozen graph calls the layers of each kind of block, under mixed, mixed_1, ...
 BRANCHES_5 = {
     "branch1x1": "conv",
@@ -131,6 +134,11 @@ def torch_name(name):
     return f"{layer}.{TORCH_ARRAYS[array]}"
 
 
+def turned(shape):
+    """The shape in PyTorch of an array that has this one in Flax."""
+    return tuple(shape[axis] for axis in {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[len(shape)])
+
+
 def value(name):
     """A number of its own for each array."""
     return np.float32(int(hashlib.sha256(name.encode()).hexdigest()[:4], 16) / 65536)
@@ -141,8 +149,7 @@ def state():
     """A state dict as PyTorch has it: every array constant, without taking the memory."""
     result = {}
     for name, shape in expected_shapes().items():
-        turned = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}[len(shape)]
-        result[torch_name(name)] = np.broadcast_to(value(name), [shape[axis] for axis in turned])
+        result[torch_name(name)] = np.broadcast_to(value(name), turned(shape))
         if name.endswith("/bn/mean"):
             result[torch_name(name).replace("running_mean", "num_batches_tracked")] = np.array(7)
     return result
@@ -245,6 +252,45 @@ def test_reducing_blocks_end_in_the_max_of_whole_windows():
         np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize(
+    ("block", "order"),
+    [
+        ("Mixed_5c", ["branch1x1", "branch5x5_2", "branch3x3dbl_3", "branch_pool"]),
+        ("Mixed_6a", ["branch3x3", "branch3x3dbl_3"]),
+        ("Mixed_6b", ["branch1x1", "branch7x7_3", "branch7x7dbl_5", "branch_pool"]),
+        ("Mixed_7a", ["branch3x3_2", "branch7x7x3_4"]),
+        (
+            "Mixed_7c",
+            [
+                "branch1x1",
+                "branch3x3_2a",
+                "branch3x3_2b",
+                "branch3x3dbl_3a",
+                "branch3x3dbl_3b",
+                "branch_pool",
+            ],
+        ),
+    ],
+)
+def test_order_of_the_branches(block, order):
+    """Each convolution gives its own number everywhere, which shows where its channels end up."""
+    numbers = {}
+
+    def number(next_call, args, kwargs, context):
+        if not isinstance(context.module, Convolution):
+            return next_call(*args, **kwargs)
+        layer, x = context.module, args[0]
+        numbers[layer.name] = len(numbers) + 1
+        x = x[:, 1:-1:2, 1:-1:2] if layer.stride == 2 else x
+        return np.full((*x.shape[:3], layer.features), numbers[layer.name], np.float32)
+
+    with flax.linen.intercept_methods(number):
+        y = np.asarray(Mixed(BLOCKS[block]).apply({}, np.zeros((1, 5, 5, 2), np.float32)))
+    runs = [int(value) for i, value in enumerate(y[0, 0, 0]) if i == 0 or value != y[0, 0, 0, i - 1]]
+    reducing = block in ("Mixed_6a", "Mixed_7a")  # they end in the pooled x
+    assert runs == [numbers[name] for name in order] + [0] * reducing
+
+
 def zeros(module, x):
     return jax.tree.map(
         lambda leaf: np.zeros(leaf.shape, np.float32), jax.eval_shape(module.init, jax.random.key(0), x)
@@ -254,8 +300,10 @@ def zeros(module, x):
 def test_size_of_the_network():
     shapes = expected_shapes()
     assert len(shapes) == 94 * 5 + 2
+    listed = sorted(f"{torch_name(name)} {turned(shape)}" for name, shape in shapes.items())
+    assert hashlib.sha256("\n".join(listed).encode()).hexdigest() == PYTORCH_FID
     weights = [shape for name, shape in shapes.items() if name.startswith("params")]
-    assert sum(map(np.prod, weights)) == 23_850_960  # pytorch-fid's fid_inception_v3() has as many
+    assert sum(map(np.prod, weights)) == 23_850_960
 
     def outputs(key, x):
         variables = InceptionV3().init(key, x)
