@@ -45,9 +45,9 @@ Exit code 0: done; 2: nothing was written, and why."""
 
 
 class Preprocessing(NamedTuple):
-    """values -> (resize(values) - shift) / scale, and what to write down about it."""
+    """Resized by R_H x R_W^T and clipped to [0, 255]; then (x - shift) / scale; and what to write down about it."""
 
-    resize: Callable[[jax.Array, int], jax.Array]  # float (B, H, W, C), size -> (B, size, size, C)
+    weights: Callable[[int, int], np.ndarray]  # length, size -> R, (size, length)
     shift: float
     scale: float
     grid: str
@@ -114,57 +114,61 @@ def inception_features(
 
 def preprocess(images: jax.Array, how: Preprocessing, size: int = SIZE) -> jax.Array:
     """uint8 (B, H, W, 1 or 3) -> float32 (B, size, size, 3), in about [-1, 1]."""
-    values = (how.resize(images.astype(jnp.float32), size) - how.shift) / how.scale
+    values = (resized(images, how, size) - how.shift) / how.scale
     return jnp.broadcast_to(values, (*values.shape[:3], 3))
 
 
-def resize_bilinear(images: jax.Array, size: int) -> jax.Array:
-    """Between the two nearest pixel centers: output pixel i lies at (i + 1/2) H / size - 1/2, inside [0, H - 1]."""
-    return jax.image.resize(images, _resized(images, size), "linear", antialias=False)
+def resized(images: jax.Array, how: Preprocessing, size: int = SIZE) -> jax.Array:
+    """(B, H, W, C) in [0, 255] -> float32 (B, size, size, C) in [0, 255], which the cubic filter alone would leave.
 
-
-def resize_bilinear_tf1(images: jax.Array, size: int) -> jax.Array:
-    """Output pixel i lies at i H / size: TensorFlow 1's ResizeBilinear with align_corners = False.
-
-    The picture comes out shifted up and left by half an output pixel less half an input pixel, which is a part
-    of what the reference numbers measure.
+    The weights are made in NumPy, since `jax.image.resize` computes positions in float32: 0.004 off at 512 pixels.
     """
     _, height, width, _ = images.shape
-    return jnp.einsum(
-        "ih,jw,bhwc->bijc",
-        _tf1_weights(height, size),
-        _tf1_weights(width, size),
-        images,
-        precision=jax.lax.Precision.HIGHEST,
+    rows, columns = (how.weights(length, size).astype(np.float32) for length in (height, width))
+    highest = jax.lax.Precision.HIGHEST
+    values = jnp.einsum("ih,bhwc->biwc", rows, images.astype(jnp.float32), precision=highest)
+    values = jnp.einsum("jw,biwc->bijc", columns, values, precision=highest)
+    return jnp.clip(values, 0, 255)
+
+
+def bilinear_weights(length: int, size: int) -> np.ndarray:
+    """Output pixel i lies at (i + 1/2) length / size - 1/2, inside [0, length - 1]: pixel centers."""
+    return _between_neighbors((np.arange(size) + 0.5) * length / size - 0.5, length)
+
+
+def bilinear_tf1_weights(length: int, size: int) -> np.ndarray:
+    """Output pixel i lies at i length / size: TensorFlow 1's ResizeBilinear with align_corners = False.
+
+    The picture comes out shifted against that of pixel centers, which is a part of what the reference numbers
+    measure. The position is a float32, as in the original.
+    """
+    return _between_neighbors(
+        np.arange(size, dtype=np.float32) * (np.float32(length) / np.float32(size)), length
     )
 
 
-def resize_bicubic_antialias(images: jax.Array, size: int) -> jax.Array:
-    """Keys' cubic with a = -1/2, widened where it shrinks, as in Pillow; floats, neither rounded nor clipped."""
-    return jax.image.resize(images, _resized(images, size), "cubic", antialias=True)
+def bicubic_antialias_weights(length: int, size: int) -> np.ndarray:
+    """Keys' cubic with a = -1/2 around pixel centers, wider where the image shrinks; as in Pillow."""
+    stretch = max(length / size, 1.0)
+    centers = (np.arange(size) + 0.5) * length / size
+    x = np.abs(np.arange(length) + 0.5 - centers[:, None]) / stretch
+    near = 1.5 * x**3 - 2.5 * x**2 + 1
+    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    weights = np.where(x < 1, near, np.where(x < 2, far, 0.0))
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 PREPROCESSINGS = {
-    "bilinear": Preprocessing(resize_bilinear, 127.5, 127.5, "pixel centers", False),
-    "bilinear_tf1": Preprocessing(resize_bilinear_tf1, 128.0, 128.0, "pixel corners", False),
-    "bicubic_antialias": Preprocessing(resize_bicubic_antialias, 128.0, 128.0, "pixel centers", True),
+    "bilinear": Preprocessing(bilinear_weights, 127.5, 127.5, "pixel centers", False),
+    "bilinear_tf1": Preprocessing(bilinear_tf1_weights, 128.0, 128.0, "pixel corners", False),
+    "bicubic_antialias": Preprocessing(bicubic_antialias_weights, 128.0, 128.0, "pixel centers", True),
 }
 
 
-def _resized(images: jax.Array, size: int) -> tuple[int, int, int, int]:
-    return images.shape[0], size, size, images.shape[3]
-
-
-def _tf1_weights(length: int, size: int) -> np.ndarray:
-    """(size, length): row i interpolates at i length / size; float32 throughout, as the original computes it."""
-    place = np.arange(size, dtype=np.float32) * (np.float32(length) / np.float32(size))
-    low = np.floor(place).astype(int)
-    fraction = place - low.astype(np.float32)
-    weights = np.zeros((size, length), np.float32)
-    rows = np.arange(size)
-    np.add.at(weights, (rows, np.minimum(low, length - 1)), 1 - fraction)
-    np.add.at(weights, (rows, np.minimum(low + 1, length - 1)), fraction)
-    return weights
+def _between_neighbors(place: np.ndarray, length: int) -> np.ndarray:
+    """(len(place), length): row i interpolates linearly at place[i], constant outside of [0, length - 1]."""
+    place = np.clip(place, 0, length - 1)
+    return np.maximum(1 - np.abs(place[:, None] - np.arange(length)), 0)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -72,7 +72,7 @@ def from_torch(state: Mapping[str, np.ndarray], where: str | Path = "state dict"
     Convolutions turn from (out, in, h, w) to (h, w, in, out). `num_batches_tracked` is no weight and is skipped.
 
     Raises:
-        ValueError: arrays are missing, left over, of another shape or not finite; all names are given.
+        ValueError: arrays are missing, left over, of another shape or not finite; the first of each are named.
     """
     layouts = {name: _torch_layout(name) for name in expected_shapes()}
     state = {name: value for name, value in state.items() if not name.endswith(".num_batches_tracked")}
