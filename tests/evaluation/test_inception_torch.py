@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdiff.evaluation.inception import inception_features
+from jaxdiff.evaluation.inception import PREPROCESSINGS, inception_features, resized
 from jaxdiff.evaluation.inception_convert import convert_weights
 from jaxdiff.evaluation.inception_network import BLOCKS, InceptionV3
 from jaxdiff.evaluation.inception_weights import load_weights
@@ -223,11 +223,18 @@ def test_features_are_those_of_torch_fidelity(checkpoint, converted, images, out
 
 
 @pytest.mark.parametrize("shape", [(40, 32), (330, 512)])
-def test_bicubic_is_the_resize_of_clean_fid(shape):
-    theirs = pytest.importorskip("cleanfid.resize")
-    from jaxdiff.evaluation.inception import PREPROCESSINGS, preprocess
-
+def test_resizes_are_those_of_the_others(shape):
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
-    want = (theirs.make_resizer("PIL", False, "bicubic", (299, 299))(image) - 128) / 128
-    got = np.asarray(preprocess(image[None], PREPROCESSINGS["bicubic_antialias"]))[0]
-    np.testing.assert_allclose(got, want, atol=2e-5)
+    tensor = torch.from_numpy(image.astype(np.float32).transpose(2, 0, 1).copy())[None]
+
+    def check(how, want):
+        got = np.asarray(resized(image[None], PREPROCESSINGS[how]))[0]
+        np.testing.assert_allclose(got, want, atol=255e-4, err_msg=how)
+
+    want = torch.nn.functional.interpolate(tensor, size=(299, 299), mode="bilinear", align_corners=False)
+    check("bilinear", want[0].numpy().transpose(1, 2, 0))
+    fidelity = pytest.importorskip("torch_fidelity.interpolate_compat_tensorflow")
+    want = fidelity.interpolate_bilinear_2d_like_tensorflow1x(tensor, size=(299, 299), align_corners=False)
+    check("bilinear_tf1", want[0].numpy().transpose(1, 2, 0))
+    clean = pytest.importorskip("cleanfid.resize")
+    check("bicubic_antialias", clean.make_resizer("PIL", False, "bicubic", (299, 299))(image))
