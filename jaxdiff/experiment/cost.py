@@ -29,7 +29,6 @@ def forward_flops(factory: Callable[[Any], Any], frozen: Any, example: Any, batc
 
 def write_cost(path: Path, factory: Callable[[Any], Any], frozen: Any, example: Any, batch: int) -> None:
     """Keep `forward_flops` of a stage in `path`."""
-    frozen = {name: value for name, value in frozen.items() if name != "looked_at"}
     text = json.dumps({"forward_flops_per_image": forward_flops(factory, frozen, example, batch)})
     write_atomically(path, lambda temporary: temporary.write_text(text))
 

@@ -93,7 +93,7 @@ def train_one(
     directory = run.directory(name)
     with alone(directory):
         if not (directory / "cost.json").exists():
-            write_cost(directory / "cost.json", factory, frozen, stage.example, plan.settings.batch)
+            write_cost(directory / "cost.json", factory, stage.frozen, stage.example, plan.settings.batch)
         return train_stage(stage, stage_key(run.config.seed, name), directory, run.console, run.stop)
 
 
