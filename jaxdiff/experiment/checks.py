@@ -16,7 +16,7 @@ VIEW_METHODS = ("denoising", "ambient", "tweedie", "gsure", "em", "omni", "naive
 METHODS = ("views_only", "residual", "completed", "clean_only", "finetune", "cascade")
 OF_VIEWS = ("views_only", "residual", "completed")
 CHOICES = {
-    "task": ("images", "gaussian_toy"),
+    "task": ("images", "gaussian_toy", "gaussian_theory"),
     "composition.gaussian": ("ledoit_wolf", "ppca", "empirical"),
     "composition.fusion": ("least_squares", "sum"),
     "composition.weights": ("fitted", "inverse_error", "uniform"),

@@ -1,7 +1,7 @@
 """The report of a run as one HTML file that loads nothing from elsewhere and can be sent by e-mail."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -83,24 +83,40 @@ def sections(results: Mapping, arrays: Mapping[str, np.ndarray]) -> list[Section
     return [item for item in found if item is not None]
 
 
-def render(results: Mapping, arrays: Mapping[str, np.ndarray]) -> str:
-    """The page as text; the same results give the same text."""
-    results = present(results) | {"config": results.get("config")}  # in a config, None is a value
+def fill(title: str, summary: str, facts: Sequence[str], sections: Sequence[Section]) -> str:
+    """A page of any sections as text."""
     light, dark = css_variables()
     text = (
         _environment()
         .get_template("template.html")
         .render(
-            title=str(results.get("title") or "jaxdiff report"),
-            summary=summary(results),
-            facts=_facts(results),
-            sections=sections(results, arrays),
+            title=title,
+            summary=summary,
+            facts=facts,
+            sections=sections,
             light=Markup(light),
             dark=Markup(dark),
             svg=Markup,
         )
     )
     return text.lstrip()  # fmt: skip
+
+
+def render(results: Mapping, arrays: Mapping[str, np.ndarray]) -> str:
+    """The page as text; the same results give the same text."""
+    results = present(results) | {"config": results.get("config")}  # in a config, None is a value
+    title = str(results.get("title") or "jaxdiff report")
+    return fill(title, summary(results), _facts(results), sections(results, arrays))
+
+
+def write_text(text: str, path: str | Path) -> Path:
+    """Write a page to `path`, folders above it included, in one step: a reader never meets half a page."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+    return path
 
 
 def write_report(results: Mapping, arrays: Mapping[str, np.ndarray], path: str | Path) -> Path:
@@ -112,13 +128,6 @@ def write_report(results: Mapping, arrays: Mapping[str, np.ndarray], path: str |
         arrays: images (n, H, W, C) in [-1, 1] under `real`, `clean`, `samples/<method>`, `view/<name>`,
             `neighbors/<method>/samples` and `neighbors/<method>/nearest`; any may be absent, and what is not
             of that shape is not drawn.
-        path: the HTML file; folders above it are made. It is replaced in one step, so that a reader never
-            meets half a page.
+        path: the HTML file.
     """
-    path = Path(path)
-    text = render(results, arrays)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-    return path
+    return write_text(render(results, arrays), path)
