@@ -7,11 +7,11 @@ x + sigma z with known sigma, p = sum_k w_k N(m_k, std^2), weights and means unk
        d log p / d m_k = r_k (x - m_k) / v,      d log p / d w_k = r_k / w_k - r_K / w_K   (k < K).
    An efficient estimate of u^T theta from N examples has variance u^T I_sigma^-1 u / N, so that one noisy example is
        worth(u, sigma) = u^T I_0^-1 u / u^T I_sigma^-1 u     clean ones.
-2. Rates. Around N(mean, v) a change of theta that moves the moments by d mu_j has information
+2. Rates. Around N(mean, v) a change of theta that moves the moments of the components' means by d mu_j has information
    sum_j d mu_j^2 / (j! v^j) to leading order for v -> infinity. There are 2K - 1 parameters and as many moments
    are needed to tell them apart; the direction that first shows in moment j is worth ~ v^-j. The worst is worth
-   sigma^-(4K-2): a power of sigma whose exponent grows with the number of components, hence "exponentially worse" in K.
-   Two equal components show all three rates: mean sigma^-2, separation sigma^-4, weight sigma^-6.
+   sigma^-(4K-2): a power of sigma whose exponent grows with the number of components, hence "exponentially worse"
+   in K. Two equal components show all three rates: mean sigma^-2, separation sigma^-4, weight sigma^-6.
 3. Beside clean examples. A set of which a share s is clean has information s I_0 + (1 - s) I_sigma per example. Its
    efficient size relative to a clean set, u^T I_0^-1 u / u^T (s I_0 + (1 - s) I_sigma)^-1 u, is at least
    s + (1 - s) worth(u, sigma), because 1 / u^T A^-1 u is concave in A. For large sigma it tends to
