@@ -131,7 +131,8 @@ def check_variant(variant: str, known: tuple[str, ...]) -> None:
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.title = "jaxdiff experiment"  # heading of the report
-    config.task = "images"  # 'images': views, residual, baselines; 'gaussian_toy': exact answers
+    # 'images': views, residual, baselines; 'gaussian_toy', 'gaussian_theory': exact answers
+    config.task = "images"
     config.seed = 0  # of everything but the split: measurements, initial values, noise, order of the data
 
     config.data = data = ConfigDict()
@@ -229,6 +230,19 @@ def get_config() -> ConfigDict:
     compare.oracle = ""  # the row for which everything is clean
     compare.headline = ""  # the row whose gap closed is the headline
     compare.workers = 0  # runs at a time; 0: one for each core of a CPU, one on an accelerator
+
+    config.theory = theory = ConfigDict()  # for task = 'gaussian_theory'
+    theory.rhos = (0.05, 0.1, 0.2, 0.4, 0.8)  # correlation between two views
+    theory.counts = (16, 32, 64, 128, 256, 512, 1024, 2048)  # clean examples the residual is fitted on
+    theory.sigma = 1.0  # noise level of the residual
+    theory.width = 1  # coordinates of each view
+    theory.repetitions = 4000  # independent fits at every rho and count
+    theory.samples = 65_536  # draws for the error of the views alone and its nats
+    theory.separations = (6.0, 2.0)  # of two mixture components, in their standard deviations
+    theory.noise = (0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0)  # of the noisy examples of a mixture
+    theory.sets = 2000  # simulated data sets at every noise level
+    theory.precision = 0.01  # relative standard error that the size of a data set is made for
+    theory.clean_share = 0.1  # share of clean examples in the mixed sets
 
     config.evaluate = evaluate = ConfigDict()
     evaluate.batch = 256  # images per evaluation batch

@@ -17,7 +17,7 @@ METHODS = ("views_only", "shared", "residual", "completed", "clean_only", "finet
 OWN_SPACE = ("denoising", "shared")  # the view's denoiser is one in its own space
 OF_VIEWS = ("views_only", "residual", "completed")
 CHOICES = {
-    "task": ("images", "gaussian_toy"),
+    "task": ("images", "gaussian_toy", "gaussian_theory"),
     "composition.gaussian": ("ledoit_wolf", "ppca", "empirical"),
     "composition.fusion": ("least_squares", "sum"),
     "composition.weights": ("fitted", "inverse_error", "uniform"),

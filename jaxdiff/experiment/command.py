@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.logging import RichHandler
 
-from jaxdiff.experiment import compare, toy
+from jaxdiff.experiment import compare, theory, toy
 from jaxdiff.experiment.arrays import write_atomically
 from jaxdiff.experiment.cells import CellFailed
 from jaxdiff.experiment.checks import ConfigError, check_names, choose
@@ -55,6 +55,8 @@ def main(
             return compare.run(config, config_name, workdir_path, console, command_line)
         if config.task == "gaussian_toy":
             return toy.run(config, workdir_path, console, command_line)
+        if config.task == "gaussian_theory":
+            return theory.run(config, workdir_path, console, command_line)
         return run_images(config, workdir_path, mode, console, command_line)
     except (ConfigError, FileNotFoundError, PermissionError, DamagedCheckpoints, ValueError) as error:
         if os.environ.get("JAXDIFF_TRACEBACK"):

@@ -108,7 +108,7 @@ def document(title: str, said: str, facts: Sequence[str], parts: Sequence[Sectio
             svg=Markup,
         )
     )
-    return text.lstrip()  # fmt: skip
+    return text.lstrip()
 
 
 def write_report(results: Mapping, arrays: Mapping[str, np.ndarray], path: str | Path) -> Path:
@@ -120,8 +120,7 @@ def write_report(results: Mapping, arrays: Mapping[str, np.ndarray], path: str |
         arrays: images (n, H, W, C) in [-1, 1] under `real`, `clean`, `samples/<method>`, `view/<name>`,
             `neighbors/<method>/samples` and `neighbors/<method>/nearest`; any may be absent, and what is not
             of that shape is not drawn.
-        path: the HTML file; folders above it are made. It is replaced in one step, so that a reader never
-            meets half a page.
+        path: the HTML file.
     """
     return write_page(render(results, arrays), path)
 
