@@ -76,6 +76,7 @@ def em() -> ConfigDict:
     em.examples = 2000  # measurements that are completed in a lap, of each view at most
     em.batch = 128  # measurements per call
     em.steps = 24  # sampling steps of the E-step
+    em.sampler = "heun"  # heun | euler (half the cost)
     em.sigma_min = 0.02
     em.sigma_max = 20.0
     em.rho = 7.0
@@ -187,7 +188,10 @@ def get_config() -> ConfigDict:
 
     config.shared = shared = stage()  # one network for the views of the method 'shared' and for whole images
     shared.clean_share = 0.125  # share of clean examples in what it is shown
-    shared.boxes = 0.5  # probability that only a random rectangle of an example is shown
+    shared.boxes = 0.0  # probability that only a random rectangle of an example is shown
+    shared.em = em()  # laps > 1: the views' measurements are completed by draws of the lap before, and
+    shared.em.laps = 1
+    shared.completed_share = 0.4  # this share of what it is shown are then completed images
 
     config.residual = residual = stage()  # changes to config.network and config.train, and
     residual.penalty = 0.0  # mu: price of the residual's size

@@ -73,6 +73,13 @@ def check_names(config: ConfigDict) -> None:
             "config.views is empty: give at least one, such as default.view({'name': 'identity'}, 1.0), or set "
             "config.methods = ('clean_only',)"
         )
+    for path in ("shared.em", "completed.em", *(f"views.{name}.em" for name in config.views)):
+        choose(f"{path}.sampler", get(config, path).sampler, ("heun", "euler"))
+    shares = config.shared.clean_share, config.shared.completed_share
+    if not shares[0] > 0 or min(shares) < 0 or sum(shares) >= 1:
+        raise ConfigError(
+            f"config.shared: clean_share must be above 0 and clean_share + completed_share below 1, got {shares}"
+        )
     for name, view in config.views.items():
         _check_view(f"views.{name}", view)
     shared = [name for name, view in config.views.items() if view.method == "shared"]

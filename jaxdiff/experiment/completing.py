@@ -49,6 +49,7 @@ def _complete(denoise, settings, arrays, operator, measurement, key, rows):
         sigmas,
         settings.cg_steps,
         rows,
+        settings.sampler,
     )
 
 
@@ -97,10 +98,10 @@ def completed_images(
 def completion_flops(workdir: Path, stage: str) -> float:
     """Operations of the completions that came before a stage; 0 for stages without."""
     name, _, lap = stage.partition("/lap")
-    prefix = "completed_*" if name == "completed" else f"em_{name.removeprefix('view/')}"
+    prefix = f"{name}_*" if name in ("completed", "shared") else f"em_{name.removeprefix('view/')}"
     found = sorted((workdir / "fits").glob(f"{prefix}_lap*.npz"))
     laps = sorted({path.stem.rpartition("_lap")[2] for path in found}, key=int)
-    if not laps or not (name == "completed" or name.startswith("view/")):
+    if not laps or not (name in ("completed", "shared") or name.startswith("view/")):
         return 0.0
     mine = lap or laps[-1]
     total = 0.0

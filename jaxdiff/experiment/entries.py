@@ -72,9 +72,10 @@ def _stage_plans(plan: Plan) -> dict[str, StagePlan]:
         views = {view.stage_name: view for view in plan.views}
         if whole in views:
             view, stage = views[whole], views[whole].stage
-            laps = view.em.laps if view.method == "em" else 1
+            laps = {"em": view.em.laps, "shared": plan.shared_em.laps}.get(view.method, 1)
         else:
-            stage, laps = plan.stages[whole], plan.completed_em.laps if whole == "completed" else 1
+            stage = plan.stages[whole]
+            laps = {"completed": plan.completed_em.laps, "shared": plan.shared_em.laps}.get(whole, 1)
         plans[name] = with_steps(stage, max(1, stage.settings.steps // laps)) if laps > 1 else stage
     return plans
 

@@ -54,6 +54,7 @@ class EmPlan:
     sigma_max: float
     rho: float
     cg_steps: int
+    sampler: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +107,9 @@ class Plan:
     finetune_view: str
     cascade_view: str
     clean_share: float  # of the examples that the network shared by views is shown
+    completed_share: float
     boxes: float
+    shared_em: EmPlan
 
     @property
     def learnt_views(self) -> tuple[ViewPlan, ...]:
@@ -314,6 +317,8 @@ def make_plan(
         completed_em=EmPlan(**config.completed.em.to_dict()),
         finetune_view=finetune_view,
         clean_share=config.shared.clean_share,
+        completed_share=config.shared.completed_share,
         boxes=config.shared.boxes,
+        shared_em=EmPlan(**config.shared.em.to_dict()),
         cascade_view=_chosen_view(config, "cascade", own, "a view of the method 'denoising'"),
     )

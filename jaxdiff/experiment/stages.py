@@ -238,7 +238,9 @@ def train_cascade(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
 
 def stage_names(plan: Plan) -> list[str]:
     """All stages, in the order in which they run."""
-    names = ["shared"] if any(view.method == "shared" for view in plan.learnt_views) else []
+    names = []
+    if any(view.method == "shared" for view in plan.learnt_views):
+        names = [f"shared/lap{k}" for k in range(1, plan.shared_em.laps)] + ["shared"]
     for view in plan.learnt_views:
         if view.method == "shared":
             continue

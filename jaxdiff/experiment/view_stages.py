@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.data.mixture import annotated, concatenated, repeated
+from jaxdiff.data.mixture import annotated, array_dataset, concatenated, repeated
 from jaxdiff.diffusion.gaussian import Gaussian
 from jaxdiff.experiment import learners, model, tuning
 from jaxdiff.experiment.arrays import saved
@@ -49,26 +49,63 @@ def train_view(run: Run, parts: Parts, view: ViewPlan, tuned: tuning.TuningSet |
     return parts.with_params(view.stage_name, state.best)
 
 
-def train_shared(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
-    """One network for all views of the method 'shared' and whole images; stopped early, and gated, as the latter's."""
-    plan, name = run.plan, "shared"
+def _shared_data(run: Run, completed: list[np.ndarray]) -> StageData:
+    """Clean examples (source 0), completed ones (0 as well), and each view's lifted measurements, in their shares."""
+    plan = run.plan
     sources = [
         annotated(restored_data(view, run.data.views[view.name], run.cache_bytes).dataset, source=number)
         for number, view in enumerate(plan.shared_views, start=1)
     ]
     of_views = sum(source.size for source in sources)
-    share = plan.clean_share
-    count = max(1, round(of_views * share / (1 - share)))
-    clean = annotated(repeated(run.data.clean.dataset, count), source=0)
-    data = StageData(concatenated(name, [clean, *sources]))
+    shares = {"clean": plan.clean_share, "completed": plan.completed_share if completed else 0.0}
+    total = of_views / (1 - sum(shares.values()))
+    whole = [repeated(run.data.clean.dataset, max(1, round(total * shares["clean"])))]
+    if completed:
+        images = array_dataset("completed", np.concatenate(completed).astype(np.float32))
+        whole.append(repeated(images, max(1, round(total * shares["completed"]))))
+    return StageData(concatenated("shared", [*(annotated(part, source=0) for part in whole), *sources]))
+
+
+def train_shared(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
+    """One network for all views of the method 'shared' and whole images; stopped early, and gated, as the latter's.
+
+    In laps after the first, the views' measurements are completed by posterior draws of the lap before, and are whole
+    images to learn from beside the clean ones.
+    """
+    plan, name, settings = run.plan, "shared", run.plan.shared_em
+    stage = with_steps(plan.stages[name], max(1, plan.stages[name].settings.steps // settings.laps))
+    key, reference = stage_key(run.config.seed, name), gaussian_denoised(parts, tuned)
+    frozen = {"parts": parts.only(*(view.name for view in plan.shared_views))}
+    completed, params = [], None
 
     def factory(frozen):
-        return learners.shared_method(plan, frozen["parts"])
+        method = learners.shared_method(plan, frozen["parts"])
+        return method if frozen["start"] is None else finetune(method, frozen["start"])
 
-    frozen = {"parts": parts.only(*(view.name for view in plan.shared_views))}
-    reference = gaussian_denoised(parts, tuned)
-    state = train_one(run, name, plan.stages[name], factory, frozen, data, tuned, reference)
-    parts = parts.with_params(name, state.best)
+    def whole(arrays, x, sigma):
+        return learners.shared_method(plan, arrays["parts"]).denoiser(arrays["params"])(x, sigma)
+
+    for lap in range(1, settings.laps + 1):
+        if lap > 1:
+            completed = [
+                completed_images(
+                    run.workdir / "fits" / f"shared_{view.name}_lap{lap}.npz",
+                    f"{view.name}, lap {lap}",
+                    whole,
+                    {**frozen, "params": params},
+                    view.operator,
+                    run.data.views[view.name],
+                    jax.random.fold_in(jax.random.fold_in(key, lap), number),
+                    settings,
+                    run.console,
+                )
+                for number, view in enumerate(plan.shared_views)
+            ]
+        label = name if lap == settings.laps else f"{name}/lap{lap}"
+        data = _shared_data(run, completed)
+        state = train_one(run, label, stage, factory, {**frozen, "start": params}, data, tuned, reference)
+        params = state.best
+    parts = parts.with_params(name, params)
     if name not in plan.methods:
         return parts
     return with_stacking(run, parts, tuned, name, lambda p: model.clean_candidates(plan, p, name))
