@@ -235,6 +235,27 @@ def get_config() -> ConfigDict:
     compare.headline = ""  # the row whose gap closed is the headline
     compare.workers = 0  # runs at a time; 0: one for each core of a CPU, one on an accelerator
 
+    config.worth = worth = (
+        ConfigDict()
+    )  # for --mode=worth; `compare.clean` says how many clean images are at hand
+    worth.run = (
+        ""  # variant of the config file that is trained with one view, and the method that is measured
+    )
+    worth.method = ""
+    worth.clean_run = ""  # variant that is trained with clean images only, and its method
+    worth.clean_method = "clean_only"
+    worth.max_steps = 4000  # of every stage of a run; 0: as in its config
+    worth.clean = (50, 100, 200, 400)  # numbers of clean images
+    worth.sizes = ConfigDict()  # SOURCE (a view): numbers of its images, such as (300, 1200)
+    worth.present = ConfigDict()  # SOURCE: how many are at hand; the largest of its sizes where not given
+    worth.seeds = (0, 1)
+    worth.cost = ConfigDict(
+        {"clean": 1.0}
+    )  # of one image, in any money; a SOURCE costs what a clean one does
+    worth.spend = 100.0  # money to be spent
+    worth.budget_minutes = 0.0  # 0: the whole grid
+    worth.resamples = 400  # bootstrap refits of each law
+
     config.theory = theory = ConfigDict()  # for task = 'gaussian_theory'
     theory.rhos = (0.05, 0.1, 0.2, 0.4, 0.8)  # correlation between two views
     theory.counts = (16, 32, 64, 128, 256, 512, 1024, 2048)  # clean examples the residual is fitted on

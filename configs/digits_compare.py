@@ -49,6 +49,10 @@ def get_config(variant: str = "") -> ConfigDict:
         prefix = "tiny-" if small else ""
         config.compare.rows = ConfigDict({name: prefix + target for name, target in ROWS.items()})
         config.compare.update(baseline="clean_only", oracle="all_clean", headline="bootstrapped")
+        config.worth.update(run=f"{prefix}shared", method="shared", clean_run=f"{prefix}clean_only")
+        config.worth.sizes = ConfigDict({"low_res": (300, 1200, 3000), "top": (300, 1200, 3000)})
+        config.worth.present = ConfigDict({"low_res": 660, "top": 1320})
+        config.worth.cost = ConfigDict({"clean": 1.0, "low_res": 0.1, "top": 0.1})
         views_of(config, "denoising")
     return tiny(config) if small else config
 

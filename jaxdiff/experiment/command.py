@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.logging import RichHandler
 
-from jaxdiff.experiment import compare, theory, toy
+from jaxdiff.experiment import compare, theory, toy, worth
 from jaxdiff.experiment.arrays import write_atomically
 from jaxdiff.experiment.cells import CellFailed
 from jaxdiff.experiment.checks import ConfigError, check_names, choose
@@ -51,6 +51,8 @@ def main(
     try:
         check_names(config)
         prepare_jax(distributed)
+        if mode == "worth":
+            return worth.run(config, config_name, workdir_path, console, command_line)
         if mode == "compare":
             return compare.run(config, config_name, workdir_path, console, command_line)
         if config.task == "gaussian_toy":
