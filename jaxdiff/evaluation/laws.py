@@ -73,7 +73,7 @@ def _clean_size(own, alpha, x, y):
     return x + 0 * y, np.ones_like(x + y), np.zeros_like(x + y)
 
 
-# Harm is possible down to half of the smallest measured clean set (`_bounds`): a rate that could not be
+# Harm is possible down to a tenth of the smallest measured clean set (`_bounds`): a rate that could not be
 # negative could not have an interval that includes zero.
 def _exchange_size(own, alpha, x, y):
     worth, bend = own
@@ -152,7 +152,7 @@ def _model(law: Law, parameters: np.ndarray, x: np.ndarray, y: np.ndarray) -> np
 def _bounds(law: Law, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     lower, upper = np.array([0.4, -12.0, 0.05, *law.lower]), np.array([10.0, 8.0, 3.0, *law.upper])
     if law.name == "exchange":
-        lower[3] = -0.5 * np.min(x[y > 0], initial=1.0)
+        lower[3] = -0.9 * np.min(x[y > 0], initial=1.0)
         # A source used up before the smallest measured size would have an exchange rate of exactly zero beyond
         # it, known with certainty: M is at least half of that size.
         upper[4] = 2 / np.min(y[y > 0], initial=1.0)
@@ -199,19 +199,18 @@ def fit_law(
         weight = np.median(standard_error) / np.asarray(standard_error, np.float64)
     lower, upper = _bounds(law, x, y)
 
-    def solve(start, **loss):
+    def solve(start, tolerance=1e-5 if near else 1e-10, **loss):  # a refit need not be known to ten digits
         start = np.clip(start, lower + 1e-9, upper - 1e-9)
         residuals = lambda p: weight * (_model(law, p, x, y) - z)  # noqa: E731
         return least_squares(
             residuals, start, bounds=(lower, upper), x_scale="jac", max_nfev=200, ftol=tolerance, **loss
         )
 
-    # A refit to noisy data need not be known to eight digits.
-    tolerance = 1e-5 if near else 1e-10
     begin = list(_starts(law, lower, upper, starts, seed))
     width = near.width if near else None
     if width is None:
-        best = min((solve(start) for start in begin), key=lambda found: found.cost)
+        best = min((solve(start, tolerance=1e-4) for start in begin), key=lambda found: found.cost)
+        best = solve(best.x)
         # 2.5 robust standard deviations: what lies within counts as in plain least squares.
         width = 2.5 * max(1.4826 * float(np.median(np.abs(best.fun))), 1e-3)
         begin = [best.x]

@@ -67,7 +67,7 @@ def _predicted(fit: Fit, sizes: np.ndarray) -> np.ndarray:
     return predict(fit, sizes[:, 0], sizes[:, 1])
 
 
-def leave_one_cell_out(fit: Fit, runs: Runs, starts: int = 3) -> float:
+def leave_one_cell_out(fit: Fit, runs: Runs, starts: int = 1) -> float:
     """Root mean square error, in nats, of predicting each cell's mean from all other cells."""
     means, errors = cell_means(runs, runs.quality), []
     for index in range(len(runs.cells)):

@@ -22,9 +22,8 @@ def winner_sentence(
     """Who wins, by how much, and what share of the gap `name` closes.
 
     Args:
-        name: the method that is asked about. nats: {method: mean nats} of `name` and its rivals; without an
-        upper bound such as all_clean, which is no
-            rival.
+        name: the method that is asked about.
+        nats: {method: mean nats} of `name` and its rivals, without an upper bound such as all_clean.
         versus: {rival: paired difference name - rival as {'mean', 'low', 'high'}}; the best rival's must be
             there.
         gap: share of the gap that `name` closes, {'mean', 'low', 'high'}, or None.
