@@ -103,9 +103,17 @@ def similarity(
     Raises:
         ValueError: as `nearest_training_image`, or too few held-out images for the percentile (99 need 99).
     """
+    found, control = (nearest_training_image(v, train, metric) for v in (samples, held_out))
+    return against_control(found, control, metric, percentile, level)
+
+
+def against_control(
+    found: Nearest, control: Nearest, metric: str, percentile: float = 99.0, level: float = 0.95
+) -> Similarity:
+    """`similarity`, from the similarities of the samples and of the held-out images; raises as it."""
     if not 0 < percentile < 100 or not 0 < level < 1:
         raise ValueError(f"percentile must lie in (0, 100) and level in (0, 1), got {percentile}, {level}")
-    count = len(held_out)
+    total, count = len(found.similarity), len(control.similarity)
     rank = math.ceil(round(percentile / 100 * (count + 1), 9))
     if rank > count:
         least = math.ceil(round(percentile / (100 - percentile), 9))
@@ -113,16 +121,15 @@ def similarity(
             f"similarity: the {percentile:g}th percentile of the control needs at least {least} held-out images, "
             f"got {count}"
         )
-    found, control = (nearest_training_image(v, train, metric) for v in (samples, held_out))
     threshold = float(np.sort(control.similarity)[rank - 1])
     above = int(np.sum(found.similarity > threshold))
-    interval = binomtest(above, len(samples)).proportion_ci(level)
+    interval = binomtest(above, total).proportion_ci(level)
     return Similarity(
-        share=above / len(samples),
+        share=above / total,
         low=float(interval.low),
         high=float(interval.high),
         expected=(count + 1 - rank) / (count + 1),
-        p_value=float(betabinom.sf(above - 1, len(samples), count + 1 - rank, rank)),
+        p_value=float(betabinom.sf(above - 1, total, count + 1 - rank, rank)),
         threshold=threshold,
         samples=found,
         held_out=control,
