@@ -1,4 +1,4 @@
-"""The options of a command that reads a source of clean examples: which source, and the rules of its pixels."""
+"""The options of a command that reads clean examples: which source, and the rules of its pixels."""
 
 import argparse
 

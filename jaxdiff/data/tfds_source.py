@@ -21,8 +21,8 @@ DEFAULT_DIR = "~/tensorflow_datasets"
 def open_tfds(argument: str, settings: Settings) -> ArraySource | EncodedSource:
     """`name[/config][:version]`, the newest version where none is given.
 
-    It is looked for in `settings.data_dir`, else in $TFDS_DATA_DIR, else in ~/tensorflow_datasets. The labels are
-    those of its class label, where it has one.
+    It is looked for in `settings.data_dir`, else in $TFDS_DATA_DIR, else in ~/tensorflow_datasets. The labels
+    are those of its class label, where it has one.
 
     Raises:
         FileNotFoundError: it has not been prepared; the message says how to.

@@ -14,7 +14,8 @@ error: 1/2 for guessing; its interval is DeLong's. The images are the sample: th
 one model that is attacked.
 
 Sources: restoration of heavily damaged training images: Daras et al. 2024 (arXiv 2404.10177, section 5);
-membership by the loss: Yeom et al. 2018, Carlini et al. 2023 (arXiv 2301.13188); interval: DeLong et al. 1988.
+membership by the loss: Yeom et al. 2018, Carlini et al. 2023 (arXiv 2301.13188); interval: DeLong et
+al. 1988.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def denoising_attack(
             `lambda _, x, sigma: denoiser(x, sigma)` and params = ().
         params: any pytree.
         train, held_out: images in [-1, 1], (n, ...), (m, ...), at least 10 of each.
-        sigma: heavy noise: several times the spread of the images' values, where a model of the law sees little.
+        sigma: heavy noise: several times the spread of the images' values, where a model of the law sees
+            little.
         seed: of the noise.
         repeats: draws of the noise for each image.
         level: of the intervals.

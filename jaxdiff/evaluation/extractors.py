@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from jaxdiff.evaluation.classifier import classifier_features
+from jaxdiff.evaluation.feature_network import classifier_features
 from jaxdiff.evaluation.features import FeatureExtractor
 from jaxdiff.registry import lookup
 
@@ -12,7 +12,7 @@ EXTRACTORS: dict[str, Callable[[str], FeatureExtractor]] = {"classifier": classi
 
 
 def open_extractor(spec: str) -> FeatureExtractor:
-    """The extractor of `classifier:PATH`, a file or directory of `jaxdiff.evaluation.classifier`.
+    """The extractor of `classifier:PATH`, a file or directory that `jaxdiff.evaluation.classifier` wrote.
 
     Raises:
         ValueError: an unknown extractor (the message names the nearest), no path, or a bad file.

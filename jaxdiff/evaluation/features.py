@@ -14,7 +14,8 @@ class FeatureExtractor(NamedTuple):
     Attributes:
         name: 'inception_v3', or 'classifier_<dataset>'.
         dimension: of a feature vector.
-        preprocessing: everything that changes the features: input range, resize filter, size, sha256 of the weights.
+        preprocessing: everything that changes the features: input range, resize filter, size, sha256 of the
+            weights.
         features: uint8 images (N, H, W, C) -> (N, dimension) float32; batches inside, none dropped.
     """
 

@@ -94,8 +94,8 @@ def half_split_noise(
         progress: progress(done, total) after each.
 
     Returns:
-        {'mean', 'std', 'low', 'high', 'count'}: over the divisions, low and high the least and the largest, count
-        the size of a half.
+        {'mean', 'std', 'low', 'high', 'count'}: over the divisions, low and high the least and the largest,
+        count the size of a half.
 
     Raises:
         ValueError: fewer than four vectors, or fewer than two repeats.

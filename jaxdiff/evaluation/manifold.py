@@ -1,15 +1,15 @@
 """Precision, recall, density and coverage: which of two sets of features lies where the other one is.
 
-B_k(x; X) is the ball around x whose radius is the distance to its k-th nearest neighbor in X without x itself.
-For n real features X and m generated ones Y,
+B_k(x; X) is the ball around x whose radius is the distance to its k-th nearest neighbor in X without x
+itself. For n real features X and m generated ones Y,
 
     precision = share of Y in any B_k(x; X)              are the samples like real ones?
     recall    = share of X in any B_k(y; Y)              are all real ones like some sample?
     density   = 1 / (k m) sum_y sum_x [y in B_k(x; X)]   precision by counting: outliers of X weigh less
     coverage  = share of X whose ball holds any y        recall by balls of X: outliers of Y weigh nothing
 
-Expected for Y of the same law as X: density 1, and coverage 1 - (n - 1)...(n - k) / ((n + m - 1)...(n + m - k)),
-near 1 - 2^-k for n = m. Density may exceed 1. Recall and precision depend on n and m: compare equal numbers.
+Expected for Y of the same law as X: density 1, and coverage 1 - prod_{i=1..k} (n - i) / (n + m - i), near
+1 - 2^-k for n = m. Density may exceed 1. Recall and precision depend on n and m: compare equal numbers.
 
 Sources: Kynkaanniemi et al. 2019 (arXiv 1904.06991), k = 3; Naeem et al. 2020 (arXiv 2002.09797), k = 5.
 """

@@ -42,7 +42,8 @@ def nearest_training_image(features: np.ndarray, train: np.ndarray, metric: str 
         metric: 'cosine' (similarity in [-1, 1]) or 'euclidean' (minus the distance).
 
     Raises:
-        ValueError: an unknown metric, other shapes, values that are not finite, or a zero vector under 'cosine'.
+        ValueError: an unknown metric, other shapes, values that are not finite, or a zero vector under
+            'cosine'.
     """
     of_distance = lookup(_METRICS, metric, "metric")
     features, train = (checked_features(v, "nearest_training_image", least=1) for v in (features, train))
@@ -151,7 +152,7 @@ class Verdict(NamedTuple):
 
 
 def similarity_verdict(found: Similarity, level: float = 0.01, tolerated: float = 2.0) -> Verdict:
-    """Flagged where too many samples are above for chance, and more than `tolerated` times the expected share.
+    """Flagged where more samples are above than chance allows and than `tolerated` times the expected share.
 
     Args:
         found: from `similarity`.

@@ -1,7 +1,7 @@
 """All measures of sample quality in one call, named for `results.json`.
 
-The names carry the features they were taken in: `fd_mnist`, `kid_mnist`, ... for the classifier of `mnist`; with
-Inception `fid`, `kid`, `precision`, ... as in the literature. The sliced Wasserstein distance is in pixels.
+The names carry the features they were taken in: `fd_mnist`, `kid_mnist`, ... for the classifier of `mnist`;
+with Inception `fid`, `kid`, `precision`, ... The sliced Wasserstein distance is in pixels.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ def measure(
         samples: uint8 (n, H, W, C).
         real: uint8 (m, H, W, C); held-out images for an honest number.
         extractor: of the features.
-        reference: statistics of more real images, used in place of `real` for the Frechet distance and, where it
-            has features, for KID and the manifold measures.
+        reference: statistics of more real images, used in place of `real` for the Frechet distance and, where
+            it has features, for KID and the manifold measures.
         seed: of the subsets, of KID and the directions.
         projections: of the sliced Wasserstein distance.
 
     Returns:
-        name -> number (see `metric_name`): 'fd', 'fd_noise' (what as many real images would get on average), 'kid',
-        'kid_standard_error', 'precision', 'recall', 'density', 'coverage', 'samples' and 'reference' (how many of
-        each were compared); and 'sliced_wasserstein', 'sliced_wasserstein_projections'.
+        name -> number (see `metric_name`): 'fd', 'fd_noise' (what as many real images would get on average),
+        'kid', 'kid_standard_error', 'precision', 'recall', 'density', 'coverage', 'samples' and 'reference'
+        (how many of each were compared); and 'sliced_wasserstein', 'sliced_wasserstein_projections'.
 
     Raises:
-        ValueError: images that are not uint8 or of different shapes, fewer than 10 of either, or a reference of
-            another extractor.
+        ValueError: images that are not uint8 or of different shapes, fewer than 10 of either, or a reference
+            of another extractor.
     """
     samples, real = np.asarray(samples), np.asarray(real)
     for name, images in (("samples", samples), ("real", real)):

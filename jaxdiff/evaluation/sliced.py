@@ -3,8 +3,8 @@
     SW_2^2 = E_theta W_2^2(theta.X, theta.Y),   theta uniform on the unit sphere
     W_2^2 of two sets of numbers = int_0^1 (F^-1(u) - G^-1(u))^2 du
 
-F^-1 and G^-1 are steps, so the integral is a finite sum, exact for sets of different sizes too. For two Gaussians
-N(m, S), N(m + v, S) in d dimensions SW_2^2 = |v|^2 / d.
+F^-1 and G^-1 are steps, so the integral is a finite sum, exact for sets of different sizes too. For two
+Gaussians N(m, S), N(m + v, S) in d dimensions SW_2^2 = |v|^2 / d.
 
 Source: Bonneel et al. 2015, "Sliced and Radon Wasserstein barycenters of measures".
 """

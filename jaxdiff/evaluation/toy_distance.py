@@ -27,7 +27,7 @@ MASS_TOLERANCE = 1e-3
 
 
 class Grid(NamedTuple):
-    """Midpoints of equal cells: points (M, d) in row-major order, the volume of a cell, the edges of each axis."""
+    """Equal cells: midpoints (M, d) in row-major order, the volume of a cell, the edges of each axis."""
 
     points: np.ndarray
     volume: float
@@ -55,8 +55,8 @@ def density_distances(log_p: LogDensity, log_q: LogDensity, grid: Grid) -> dict[
     """{'kl': KL(p || q) in nats, 'tv': TV(p, q)} of two normalized densities.
 
     Raises:
-        ValueError: p or q does not integrate to 1 on the grid (within 1e-3): the box is too small, the cells are too
-            wide, or the density is not normalized.
+        ValueError: p or q does not integrate to 1 on the grid (within 1e-3): the box is too small, the cells
+            are too wide, or the density is not normalized.
     """
     p, q = (_values(log_density, grid) for log_density in (log_p, log_q))
     for name, log_values in (("p", p), ("q", q)):
@@ -84,8 +84,8 @@ def sample_distances(
         subdivide: midpoints along each axis of a cell for its probability under p.
 
     Returns:
-        {'kl', 'tv', 'kl_noise', 'tv_noise'}: KL(samples || p) and TV over cells, and the expectation of both for n
-        samples of p itself.
+        {'kl', 'tv', 'kl_noise', 'tv_noise'}: KL(samples || p) and TV over cells, and the expectation of both
+        for n samples of p itself.
 
     Raises:
         ValueError: samples of another dimension, none, not finite, or where p has no mass at all.
@@ -115,7 +115,7 @@ def sample_distances(
 
 
 def cell_probabilities(log_p: LogDensity, grid: Grid, subdivide: int) -> np.ndarray:
-    """The integral of p over each cell of the grid, (M,), by `subdivide` midpoints along each axis of a cell."""
+    """The integral of p over each cell, (M,), by `subdivide` midpoints along each axis of a cell."""
     d, cells = len(grid.edges), [len(e) - 1 for e in grid.edges]
     low, high = [e[0] for e in grid.edges], [e[-1] for e in grid.edges]
     fine = make_grid(low, high, cells[0] * subdivide)

@@ -45,7 +45,7 @@ def test_identical_sets_give_zero_singular_or_not():
 
 
 def test_singular_covariances_are_exact():
-    """Rank one each, at an angle: the overlap is |cos| times both lengths; noise of rounding would be 1e-8."""
+    """Rank one each, at an angle: the overlap is |cos| times both lengths, to more than 1e-8."""
     u = np.zeros(50)
     u[0] = 1
     v = np.zeros(50)

@@ -40,7 +40,7 @@ def test_the_biased_estimate_fails_the_same_check():
 
 
 def test_gaussians_in_closed_form():
-    """In one dimension E k(x, y) = sum_j C(3, j) E x^j E y^j, so MMD^2 is a sum of squared moment differences."""
+    """In one dimension E k(x, y) = sum_j C(3, j) E x^j E y^j: MMD^2 sums squared differences of moments."""
     rng = np.random.default_rng(0)
     shift = 0.5
     values = [

