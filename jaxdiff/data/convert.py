@@ -24,6 +24,7 @@ from rich.text import Text
 from jaxdiff.data.measured import MEASUREMENTS, MeasurementSource, holds_measurements
 from jaxdiff.data.pixels import FILTERS, Settings, make_rules
 from jaxdiff.data.records import SHARD_SIZE, require_absent, write_records
+from jaxdiff.data.source_options import image_size
 from jaxdiff.data.sources import SOURCES, Source
 from jaxdiff.data.stored_operator import params_by_name
 from jaxdiff.registry import lookup
@@ -185,7 +186,9 @@ def _parser() -> argparse.ArgumentParser:
     add("input", metavar="INPUT", help="folder:PATH, zip:PATH, npz:PATH, tfds:NAME[:VERSION], or any other")
     add("output", metavar="OUTPUT", help="directory to make; nothing is ever overwritten")
     add(
-        "--image_size", type=_size, help="64, or 218x178 (height x width); else as they are, odd ones skipped"
+        "--image_size",
+        type=image_size,
+        help="64, or 218x178 (height x width); else as they are, odd ones skipped",
     )
     add("--channels", type=int, help="1 or 3; else 1 where every file is gray, 3 otherwise")
     add("--resize", default="bilinear", help=f"{', '.join(FILTERS)}; antialiased (default: %(default)s)")
@@ -212,14 +215,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--data_dir", help="of TFDS data sets (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)")
     add("--limit", type=int, help="write only the first of the usable examples, at most this many")
     return parser
-
-
-def _size(text: str) -> int | tuple[int, int]:
-    try:
-        numbers = tuple(int(part) for part in text.lower().split("x"))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"'{text}' is neither 64 nor 218x178 (height x width)") from error
-    return numbers[0] if len(numbers) == 1 else numbers
 
 
 if __name__ == "__main__":

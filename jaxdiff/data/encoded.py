@@ -61,7 +61,8 @@ class EncodedSource:
         shape: tuple[int, ...],
         report: dict,
     ):
-        self.name, self.labels, self.shape, self.report = encoded.name, None, shape, report
+        self.name, self.shape, self.report = encoded.name, shape, report
+        self.labels: np.ndarray | None = None
         self._names, self._decode_at, self._rules, self._good = encoded.names, decode_at, rules, good
         self._pool = ThreadPoolExecutor(threads(), thread_name_prefix="decode")
 

@@ -8,9 +8,11 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
+
 from jaxdiff.data.arrays import ArraySource
-from jaxdiff.data.encoded import Encoded, EncodedSource, open_encoded
-from jaxdiff.data.pixels import Settings
+from jaxdiff.data.encoded import Encoded, EncodedSource, open_decoded
+from jaxdiff.data.pixels import Settings, decode
 from jaxdiff.registry import lookup, nearest
 
 DEFAULT_DIR = "~/tensorflow_datasets"
@@ -19,7 +21,8 @@ DEFAULT_DIR = "~/tensorflow_datasets"
 def open_tfds(argument: str, settings: Settings) -> ArraySource | EncodedSource:
     """`name[/config][:version]`, the newest version where none is given.
 
-    It is looked for in `settings.data_dir`, else in $TFDS_DATA_DIR, else in ~/tensorflow_datasets.
+    It is looked for in `settings.data_dir`, else in $TFDS_DATA_DIR, else in ~/tensorflow_datasets. The labels
+    are those of its class label, where it has one.
 
     Raises:
         FileNotFoundError: it has not been prepared; the message says how to.
@@ -42,14 +45,23 @@ def open_tfds(argument: str, settings: Settings) -> ArraySource | EncodedSource:
         )
     lookup(builder.info.splits, re.split(r"[\[+]", settings.split)[0], f"split of {where}")
     key = _image_key(tfds, where, builder.info.features)
+    label = _label_key(tfds, builder.info.features)
     records = builder.as_data_source(split=settings.split, decoders={key: tfds.decode.SkipDecoding()})
     names = [f"{name}/{settings.split}[{i}]" for i in range(len(records))]
     if not names:
         raise ValueError(f"{where}: the split '{settings.split}' has no examples")
-    encoded = Encoded(
-        f"{where}:{settings.split}", names, lambda i: records[i][key], {"directory": str(directory)}
-    )
-    return open_encoded(encoded, settings)
+    labels = None if label is None else np.zeros(len(names), np.int64)
+
+    def read(i: int) -> bytes:
+        record = records[i]
+        if labels is not None:  # known once the opener has read every image
+            labels[i] = record[label]
+        return record[key]
+
+    encoded = Encoded(f"{where}:{settings.split}", names, read, {"directory": str(directory)})
+    source, positions = open_decoded(encoded, settings, lambda i, rules: decode(read(i), rules))
+    source.labels = None if labels is None else labels[positions]
+    return source
 
 
 def find_version(root: Path, name: str, version: str = "") -> Path:
@@ -86,6 +98,12 @@ def how_to_prepare(name: str) -> str:
         )
     lines.append("or use any folder of images: --config.data.source=folder:PATH")
     return "\n".join(lines)
+
+
+def _label_key(tfds, features) -> str | None:
+    """The one class label of an example; None where there is none, or more than one."""
+    keys = [key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)]
+    return "label" if "label" in keys else keys[0] if len(keys) == 1 else None
 
 
 def _image_key(tfds, where: str, features) -> str:

@@ -94,3 +94,17 @@ def test_tensorflow_is_not_imported(data_dir):
         "sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_labels_follow_their_pictures(tmp_path, photos, png):
+    """TFDS shuffles, and a broken picture is left out: each label must stay with its own picture."""
+    pictures = [png(photo) for photo in photos]
+    prepare(tmp_path, [pictures[0], pictures[1][:100], *pictures[2:]])  # the label of picture i is i % 2
+    source = open_source("tfds:small_faces", image_size=16, data_dir=str(tmp_path), max_bad_share=0.3)
+    expected = {_resized(photo).tobytes(): i % 2 for i, photo in enumerate(photos) if i != 1}
+    found = np.rint((source.gather(range(4)) + 1) * 127.5).astype(np.uint8)
+    assert source.labels.tolist() == [expected[image.tobytes()] for image in found]
+
+
+def _resized(photo):
+    return np.asarray(photo.crop(_square(photo)).resize((16, 16), Image.Resampling.BILINEAR))
