@@ -65,7 +65,7 @@ def base() -> ConfigDict:
     config.data.clean, config.data.tuning = 80, 20
     config.train.weight_decay = 0.01
     config.network.dropout = 0.1
-    config.sample.count = 64
+    config.sample.count = 256
     return config
 
 

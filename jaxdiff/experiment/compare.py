@@ -23,12 +23,14 @@ from jaxdiff.experiment.arrays import write_atomically
 from jaxdiff.experiment.cells import Cell, read_cell, run_cells, worker_count
 from jaxdiff.experiment.checks import ConfigError, choose
 from jaxdiff.experiment.results import versions
+from jaxdiff.experiment.sample_quality import sample_scores
 from jaxdiff.experiment.variants import changes, load_variant, with_changes
 from jaxdiff.report.compare_page import write_compare_page
 from jaxdiff.report.sentences import winner_sentence
 from jaxdiff.report.terminal import print_compare
 from jaxdiff.training.loop import StopRequest
 
+SHOWN = 64  # samples of a row on the page
 TUNING_SHARE = 5  # one in so many of the clean examples is a tuning image
 
 
@@ -103,7 +105,7 @@ def _nats(cells: Mapping, rows: list[Row], root: Path, seeds) -> dict[str, np.nd
 
 
 def summarise(
-    config: ConfigDict, cells: Mapping, root: Path, command_line: list[str]
+    config: ConfigDict, cells: Mapping, root: Path, command_line: list[str], console: Console
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """compare.json and the arrays of the page, from the cells that `root` holds."""
     settings, rows, seeds = config.compare, rows_of(config), list(config.compare.seeds)
@@ -114,7 +116,7 @@ def summarise(
     }
     nats = _nats(cells, rows, root, seeds)
     baseline, oracle = nats[settings.baseline], nats[settings.oracle]
-    entries, curves, arrays = [], {}, {}
+    entries, curves, drawn = [], {}, {}
     for row in rows:
         measured, errors = read_cell(cells[row.run, seeds[0]], root)
         method, values = measured["methods"][row.method], nats[row.name]
@@ -140,7 +142,13 @@ def summarise(
         curves[row.name] = (errors[row.method.replace("/", "|")].mean(axis=0) / pixels).tolist()
         path = root / cells[row.run, seeds[0]].name / "samples" / f"{row.method.replace('/', '_')}.npz"
         with np.load(path, allow_pickle=False) as stored:
-            arrays[f"samples/{row.name}"] = stored["images"].astype(np.float32) / 127.5 - 1.0
+            drawn[row.name] = stored["images"]
+    first = cells[next(row.run for row in rows if row.name == settings.baseline), seeds[0]]
+    scores, held_out = sample_scores(first.config, drawn, root / "features", console)
+    for entry in entries:
+        entry["quality"] = scores[entry["name"]]
+    arrays = {f"samples/{name}": images[:SHOWN] / np.float32(127.5) - 1 for name, images in drawn.items()}
+    arrays["real"] = held_out[:SHOWN]
     return _compared(
         config, nats, entries, curves, errors["sigmas"], measured, bootstrap, command_line
     ), arrays
@@ -194,7 +202,7 @@ def run(
     )
     with StopRequest().listening() as stop:
         run_cells(list(cells.values()), workdir, workers, console, stop)
-    compare, arrays = summarise(config, cells, workdir, command_line)
+    compare, arrays = summarise(config, cells, workdir, command_line, console)
     text = json.dumps(compare, indent=1)
     write_atomically(workdir / "compare.json", lambda path: path.write_text(text))
     write_atomically(workdir / "compare.npz", lambda path: np.savez_compressed(path, **arrays))

@@ -134,7 +134,12 @@ def _pixel_rules(config: Any) -> dict[str, Any]:
     }
 
 
-def _open_clean(config: Any) -> Source:
+def open_clean(config: Any) -> Source:
+    """The source of `config.data`, its images as the config wants them.
+
+    Raises:
+      ConfigError, FileNotFoundError: it is unknown or missing.
+    """
     data = config.data
     try:
         return open_source(
@@ -176,7 +181,7 @@ def load_data(config: Any, console: Console) -> ExperimentData:
     Raises:
       ConfigError, FileNotFoundError: the source is unknown, missing or too small.
     """
-    data, source = config.data, _open_clean(config)
+    data, source = config.data, open_clean(config)
     total = min(len(source), data.limit) if data.limit else len(source)
     parts = hash_split(total, data.split_seed, split_sizes(config, total))
     shape, limit = tuple(source.shape), int(data.cache_gib * 2**30)

@@ -191,14 +191,19 @@ def test_workers():
 
 # --- what is made of them -------------------------------------------------------------------------------------------
 
+QUIET = Console(quiet=True)
 SIGMAS = np.geomspace(0.1, 1.0, 3)
 # Error of the Gaussian is 2 everywhere; a row of share s has 2 - 1.5 s.
 SHARES = {"all_clean": 1.0, "clean_only": 0.2, "bootstrapped": 0.84, "finetune": 0.6}
 
 
 @pytest.fixture
-def measured(tmp_path):
+def measured(tmp_path, monkeypatch):
     """Cells of a small comparison with errors that were made up."""
+    held_out = np.zeros((8, 4, 4, 1), np.float32)
+    monkeypatch.setattr(
+        compare, "sample_scores", lambda _, samples, *__: ({n: {} for n in samples}, held_out)
+    )
     config = digits_compare.get_config()
     runs = {
         "all_clean": "clean_only",
@@ -250,7 +255,7 @@ def measured(tmp_path):
 
 def test_gap_closed_is_that_of_the_errors(measured):
     config, found, root = measured
-    summary, arrays = compare.summarise(config, found, root, ["python", "launch.py"])
+    summary, arrays = compare.summarise(config, found, root, ["python", "launch.py"], QUIET)
     rows = {row["name"]: row for row in summary["rows"]}
     # (0.84 - 0.2) / (1 - 0.2)
     assert rows["bootstrapped"]["gap_closed"]["mean"] == pytest.approx(0.8)
@@ -261,7 +266,7 @@ def test_gap_closed_is_that_of_the_errors(measured):
         nats = certificate.nats(stored["gaussian"], stored["views_only"], SIGMAS).mean()
     assert rows["bootstrapped"]["nats"]["mean"] == pytest.approx(nats)
     assert "bootstrapped wins" in summary["headline"] and "finetune, the best rival" in summary["headline"]
-    assert set(arrays) == {f"samples/{name}" for name in SHARES}
+    assert set(arrays) == {"real", *(f"samples/{name}" for name in SHARES)}
     assert rows["bootstrapped"]["train_gflop_per_image"] == pytest.approx(2.0)
     steps = 2 * config.sample.steps - 1
     assert rows["bootstrapped"]["sampling_gflop_per_image"] == pytest.approx(1e-3 * steps)
@@ -271,7 +276,7 @@ def test_a_method_that_a_run_has_not_is_named(measured):
     config, found, root = measured
     config.compare.rows.finetune = "finetune/cascade"
     with pytest.raises(ConfigError, match="has no 'cascade', it has finetune, gaussian"):
-        compare.summarise(config, found, root, [])
+        compare.summarise(config, found, root, [], QUIET)
 
 
 @pytest.mark.slow
