@@ -272,7 +272,7 @@ def get_config() -> ConfigDict:
     config.evaluate = evaluate = ConfigDict()
     evaluate.batch = 256  # images per evaluation batch
     evaluate.max_images = 1000  # held-out images used, at most
-    # --mode=compare: Inception weights for scores of samples (docs/quality.md); empty: a classifier of the data's labels
+    # --mode=compare: Inception weights to score samples with (docs/quality.md); empty: a classifier of the data itself
     evaluate.inception = ""
     evaluate.seed = 1  # of the evaluation noise, the same for all methods
     evaluate.resamples = 2000  # bootstrap resamples

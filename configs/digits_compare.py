@@ -177,6 +177,7 @@ def em(config: ConfigDict) -> None:
 def tiny(config: ConfigDict) -> ConfigDict:
     """8 x 8 digits, a few steps: shows the pipeline, not the methods."""
     config = digits.tiny(config)
+    config.sample.count = 16
     config.data.reserved = 60 if config.data.reserved else 0
     config.compare.update(clean=40, seeds=(0, 1))
     if config.data.clean > 1000:

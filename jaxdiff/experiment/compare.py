@@ -30,6 +30,7 @@ from jaxdiff.report.sentences import winner_sentence
 from jaxdiff.report.terminal import print_compare
 from jaxdiff.training.loop import StopRequest
 
+LEAST_SAMPLES = 10
 SHOWN = 64  # samples of a row on the page
 TUNING_SHARE = 5  # one in so many of the clean examples is a tuning image
 
@@ -192,6 +193,11 @@ def run(
     if not config.data.reference:
         raise ConfigError(
             "config.data.reference: a comparison needs a Gaussian that is the same for all rows"
+        )
+    if config.sample.count < LEAST_SAMPLES:
+        raise ConfigError(
+            f"config.sample.count: at least {LEAST_SAMPLES} samples of a row are needed to score them, got "
+            f"{config.sample.count}"
         )
     cells = cells_of(config, config_name)
     workers = worker_count(config.compare.workers, jax.default_backend())
