@@ -115,7 +115,9 @@ def _plan(name: str, worth: Worth, cost_clean: float, cost: float, budget: float
         "name": name,
         "clean": float(np.floor(clean + 1e-6)),
         "source": float(np.floor(source + 1e-6)),
-        "gain": interval(worth.best, lambda f: predict(f, n + clean, m + source) - predict(f, n, m)),
+        "gain": interval(
+            worth.best, worth.runs, lambda f: predict(f, n + clean, m + source) - predict(f, n, m)
+        ),
         "gain_clean_only": float(predict(fit, n + budget / cost_clean, m) - now),
         "beyond": outside(worth, n + clean, m + source),
     }

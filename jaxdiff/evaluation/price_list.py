@@ -17,6 +17,7 @@ from jaxdiff.evaluation.worth import (
     reading,
     replaced,
     slope,
+    tails,
 )
 
 POINTS = 61
@@ -108,10 +109,10 @@ def _sources(worth: Worth) -> np.ndarray:
     return worth.runs.n_source.max() * np.linspace(0.0, 1.0, POINTS) ** 2
 
 
-def _band(candidate: Candidate, statistic) -> dict[str, list[float]]:
+def _band(worth: Worth, candidate: Candidate, statistic) -> dict[str, list[float]]:
     """A curve and its pointwise 95 % interval over the resamples."""
     draws = np.stack([statistic(fit) for fit in candidate.resampled])
-    low, high = np.nanquantile(draws, [0.025, 0.975], axis=0)
+    low, high = np.nanquantile(draws, tails(candidate, worth.runs), axis=0)
     return {"mean": statistic(candidate.fit).tolist(), "low": low.tolist(), "high": high.tolist()}
 
 
@@ -120,7 +121,7 @@ def _curves(worth: Worth, best: Candidate) -> list[dict[str, Any]]:
     sizes = np.unique(worth.runs.n_clean)
     return [
         {"n_clean": float(n), "n_source": m.tolist()}
-        | _band(best, lambda fit, n=n: predict(fit, n, m[1:] if n == 0 else m))
+        | _band(worth, best, lambda fit, n=n: predict(fit, n, m[1:] if n == 0 else m))
         | ({"n_source": m[1:].tolist()} if n == 0 else {})
         for n in sizes
     ]
@@ -129,7 +130,7 @@ def _curves(worth: Worth, best: Candidate) -> list[dict[str, Any]]:
 def _rates(worth: Worth, best: Candidate) -> dict[str, Any]:
     """The exchange rate against n_source at the present n_clean, from a fifth of the smallest size."""
     m = np.geomspace(first_step(worth) / 5, worth.runs.n_source.max(), POINTS)
-    return {"n_source": m.tolist()} | _band(best, lambda fit: exchange_rate(fit, worth.present[0], m))
+    return {"n_source": m.tolist()} | _band(worth, best, lambda fit: exchange_rate(fit, worth.present[0], m))
 
 
 def _contours(worth: Worth, best: Candidate, count: int = 4) -> list[dict[str, Any]]:

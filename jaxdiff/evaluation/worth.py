@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from jaxdiff.evaluation.laws import (
     CLEAN_ONLY,
@@ -159,16 +161,27 @@ def assess(
     return Worth(runs, candidates, without, (float(present[0]), float(present[1])), run_spread(runs))
 
 
+def tails(candidate: Candidate, runs: Runs, level: float = 0.95) -> tuple[float, float]:
+    """The quantiles of the resamples that bound an interval: further out than the nominal where runs are few.
+
+    Few residuals tell their own variance badly. As with Student's t in place of the normal law, the tail is
+    Phi(t), t the quantile for runs - parameters degrees of freedom (Hesterberg 2015, "expanded percentile").
+    """
+    free = max(1, len(runs.quality) - len(candidate.fit.parameters))
+    low = float(norm.cdf(student.ppf((1 - level) / 2, free)))
+    return low, 1 - low
+
+
 def interval(
-    candidate: Candidate, statistic: Callable[[Fit], float], level: float = 0.95
+    candidate: Candidate, runs: Runs, statistic: Callable[[Fit], float], level: float = 0.95
 ) -> dict[str, float]:
-    """A statistic of the fit with its percentile interval over the resamples: {'mean', 'low', 'high'}.
+    """A statistic of the fit with its interval over the resamples: {'mean', 'low', 'high'}.
 
     'mean' is the fit's own value. Resamples in which the statistic is not finite do not count.
     """
     draws = np.array([float(statistic(fit)) for fit in candidate.resampled])
     draws = draws[np.isfinite(draws)]
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]) if len(draws) else (np.nan, np.nan)
+    low, high = np.quantile(draws, tails(candidate, runs, level)) if len(draws) else (np.nan, np.nan)
     return {"mean": float(statistic(candidate.fit)), "low": float(low), "high": float(high)}
 
 
@@ -186,20 +199,20 @@ def rate(worth: Worth, candidate: Candidate, level: float = 0.95) -> dict[str, f
     """
     n, m = worth.present
     if m > 0:
-        return interval(candidate, lambda fit: exchange_rate(fit, n, m), level)
+        return interval(candidate, worth.runs, lambda fit: exchange_rate(fit, n, m), level)
     step = first_step(worth)
-    return interval(candidate, lambda fit: next_worth(fit, n, 0.0, step) / step, level)
+    return interval(candidate, worth.runs, lambda fit: next_worth(fit, n, 0.0, step) / step, level)
 
 
 def replaced(worth: Worth, candidate: Candidate, level: float = 0.95) -> dict[str, float]:
     """Clean images that all present images of the source replace: e(n, m) - n, with its interval."""
     n, m = worth.present
-    return interval(candidate, lambda fit: effective_size(fit, n, m) - n, level)
+    return interval(candidate, worth.runs, lambda fit: effective_size(fit, n, m) - n, level)
 
 
 def slope(worth: Worth, candidate: Candidate, level: float = 0.95) -> dict[str, float]:
     """Nats for one more clean image at the present point, with its interval."""
-    return interval(candidate, lambda fit: clean_slope(fit, *worth.present), level)
+    return interval(candidate, worth.runs, lambda fit: clean_slope(fit, *worth.present), level)
 
 
 def reading(worth: Worth) -> str:
