@@ -187,11 +187,12 @@ def get_config() -> ConfigDict:
     composition.smooth = 1.0  # smoothing of weights over noise bands, in bands
 
     config.shared = shared = stage()  # one network for the views of the method 'shared' and for whole images
-    shared.clean_share = 0.125  # share of clean examples in what it is shown
+    shared.clean_share = 0.25  # share of clean examples in what it is shown
     shared.boxes = 0.0  # probability that only a random rectangle of an example is shown
     shared.em = em()  # laps > 1: the views' measurements are completed by draws of the lap before, and
     shared.em.laps = 1
-    shared.completed_share = 0.4  # this share of what it is shown are then completed images
+    shared.completed_share = 0.5  # completed images are then this share of what it is shown, and
+    shared.later_clean_share = 0.125  # clean ones this
 
     config.residual = residual = stage()  # changes to config.network and config.train, and
     residual.penalty = 0.0  # mu: price of the residual's size

@@ -75,10 +75,11 @@ def check_names(config: ConfigDict) -> None:
         )
     for path in ("shared.em", "completed.em", *(f"views.{name}.em" for name in config.views)):
         choose(f"{path}.sampler", get(config, path).sampler, ("heun", "euler"))
-    shares = config.shared.clean_share, config.shared.completed_share
-    if not shares[0] > 0 or min(shares) < 0 or sum(shares) >= 1:
+    shared = config.shared
+    if not 0 < shared.clean_share < 1 or not 0 < shared.later_clean_share < 1 - shared.completed_share <= 1:
         raise ConfigError(
-            f"config.shared: clean_share must be above 0 and clean_share + completed_share below 1, got {shares}"
+            "config.shared: clean_share must lie between 0 and 1, and later_clean_share and completed_share, positive, "
+            f"sum to less than 1; got {shared.clean_share}, {shared.later_clean_share} and {shared.completed_share}"
         )
     for name, view in config.views.items():
         _check_view(f"views.{name}", view)

@@ -107,6 +107,7 @@ class Plan:
     finetune_view: str
     cascade_view: str
     clean_share: float  # of the examples that the network shared by views is shown
+    later_clean_share: float  # in laps after the first
     completed_share: float
     boxes: float
     shared_em: EmPlan
@@ -317,6 +318,7 @@ def make_plan(
         completed_em=EmPlan(**config.completed.em.to_dict()),
         finetune_view=finetune_view,
         clean_share=config.shared.clean_share,
+        later_clean_share=config.shared.later_clean_share,
         completed_share=config.shared.completed_share,
         boxes=config.shared.boxes,
         shared_em=EmPlan(**config.shared.em.to_dict()),

@@ -57,7 +57,9 @@ def _shared_data(run: Run, completed: list[np.ndarray]) -> StageData:
         for number, view in enumerate(plan.shared_views, start=1)
     ]
     of_views = sum(source.size for source in sources)
-    shares = {"clean": plan.clean_share, "completed": plan.completed_share if completed else 0.0}
+    shares = {"clean": plan.clean_share}
+    if completed:
+        shares = {"clean": plan.later_clean_share, "completed": plan.completed_share}
     total = of_views / (1 - sum(shares.values()))
     whole = [repeated(run.data.clean.dataset, max(1, round(total * shares["clean"])))]
     if completed:
