@@ -76,7 +76,9 @@ def em() -> ConfigDict:
     em.examples = 2000  # measurements that are completed in a lap, of each view at most
     em.batch = 128  # measurements per call
     em.steps = 24  # sampling steps of the E-step
-    em.sampler = "heun"  # heun | euler (half the cost)
+    # heun | euler (half the cost), through the posterior denoiser; or for 'shared' alone, replacement: what is seen is
+    # replaced at every level, one evaluation a step and no gradients
+    em.sampler = "heun"
     em.sigma_min = 0.02
     em.sigma_max = 20.0
     em.rho = 7.0

@@ -105,8 +105,8 @@ def shared(config: ConfigDict) -> None:
     views_of(config, "shared")
     config.methods = ("views_only", "shared")
     config.composition.candidates = ("gaussian", "fusion", "anchored", "shared")
-    config.shared.train.steps = 28_000  # completing the views costs the other 4,000
-    config.shared.em.update(laps=2, examples=1000, steps=16, cg_steps=1, sampler="euler")
+    config.shared.train.steps = 30_000  # completing the views costs the other 2,000
+    config.shared.em.update(laps=2, examples=2000, steps=32, sampler="replacement")
 
 
 def views(config: ConfigDict) -> None:

@@ -16,6 +16,7 @@ VIEW_METHODS = ("denoising", "shared", "ambient", "tweedie", "gsure", "em", "omn
 METHODS = ("views_only", "shared", "residual", "completed", "clean_only", "finetune", "cascade")
 OWN_SPACE = ("denoising", "shared")  # the view's denoiser is one in its own space
 OF_VIEWS = ("views_only", "residual", "completed")
+SAMPLERS = ("heun", "euler", "replacement")  # of em
 CHOICES = {
     "task": ("images", "gaussian_toy", "gaussian_theory"),
     "composition.gaussian": ("ledoit_wolf", "ppca", "empirical"),
@@ -74,7 +75,12 @@ def check_names(config: ConfigDict) -> None:
             "config.methods = ('clean_only',)"
         )
     for path in ("shared.em", "completed.em", *(f"views.{name}.em" for name in config.views)):
-        choose(f"{path}.sampler", get(config, path).sampler, ("heun", "euler"))
+        choose(f"{path}.sampler", get(config, path).sampler, SAMPLERS)
+        if get(config, path).sampler == "replacement" and path != "shared.em":
+            raise ConfigError(
+                f"config.{path}.sampler: replacement is for noiseless views with A A^T = c I, those of the method "
+                "'shared'; use heun or euler"
+            )
     shared = config.shared
     if not 0 < shared.clean_share < 1 or not 0 < shared.later_clean_share < 1 - shared.completed_share <= 1:
         raise ConfigError(

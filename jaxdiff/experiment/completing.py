@@ -20,6 +20,7 @@ from jaxdiff.experiment.data import StageData
 from jaxdiff.experiment.plan import EmPlan, ViewPlan
 from jaxdiff.methods.em import complete
 from jaxdiff.operators import LinearOperator
+from jaxdiff.sampling import replacement_draw
 from jaxdiff.training.progress import StageProgress
 
 Denoise = Callable[[Any, jax.Array, jax.Array], jax.Array]  # (arrays, x, sigma) -> denoised
@@ -41,8 +42,15 @@ def gaussian_of_measurements(view: ViewPlan, data: StageData, key: jax.Array) ->
 @partial(jax.jit, static_argnames=("denoise", "settings"))
 def _complete(denoise, settings, arrays, operator, measurement, key, rows):
     sigmas = karras_schedule(settings.steps, settings.sigma_min, settings.sigma_max, settings.rho)
+
+    def denoiser(x, sigma):
+        return denoise(arrays, x, sigma)
+
+    if settings.sampler == "replacement":
+        drawn = operator.with_params(measurement.params)
+        return replacement_draw(denoiser, drawn, measurement.y, key, sigmas, rows)
     return complete(
-        lambda x, sigma: denoise(arrays, x, sigma),
+        denoiser,
         operator,
         measurement,
         key,

@@ -2,6 +2,15 @@
 
 from jaxdiff.sampling.masked import fixed_mask, member, multi_mask_guidance
 from jaxdiff.sampling.posterior import posterior_denoiser
+from jaxdiff.sampling.replacement import replacement_draw
 from jaxdiff.sampling.samplers import Churn, sample
 
-__all__ = ["Churn", "fixed_mask", "member", "multi_mask_guidance", "posterior_denoiser", "sample"]
+__all__ = [
+    "Churn",
+    "fixed_mask",
+    "member",
+    "multi_mask_guidance",
+    "posterior_denoiser",
+    "replacement_draw",
+    "sample",
+]

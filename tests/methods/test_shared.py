@@ -7,8 +7,7 @@ import pytest
 
 from jaxdiff import operators
 from jaxdiff.diffusion.gaussian import gaussian_from_covariance
-from jaxdiff.methods import shared as shared_module
-from jaxdiff.methods.shared import kind_of, random_boxes, shared, view_denoiser
+from jaxdiff.methods.shared import LEAST_SIDE, kind_of, random_boxes, shared, view_denoiser
 from tests.methods.linear_family import LinearByCoverage, batch_of, minimise, one_level
 
 SHAPE, SIGMA, COUNT = (2, 2, 1), 0.7, 120_000
@@ -103,7 +102,7 @@ def test_boxes_lie_inside_and_everywhere():
     boxes = np.asarray(random_boxes(jax.random.key(0), 4000, (16, 12, 1)))[..., 0]
     sides = boxes.max(axis=2).sum(axis=1), boxes.max(axis=1).sum(axis=1)
     assert boxes.shape == (4000, 16, 12) and set(np.unique(boxes)) == {0.0, 1.0}
-    assert min(sides[0].min(), sides[1].min()) == shared_module.LEAST_SIDE
+    assert min(sides[0].min(), sides[1].min()) == LEAST_SIDE
     assert (sides[0].max(), sides[1].max()) == (16, 12)
     # A rectangle: what is shown is the product of its sides.
     np.testing.assert_array_equal(boxes.sum(axis=(1, 2)), sides[0] * sides[1])
