@@ -43,7 +43,7 @@ def test_the_spread_that_few_steps_lose_shrinks_with_their_number():
 
 
 def test_the_bias_for_correlated_parts_is_known():
-    """The exact posterior is N(-0.4 + 0.7 (1.1 - 0.3), 0.51): replacement hears of y late, stops short, and spreads more."""
+    """The exact posterior is N(-0.4 + 0.7 (1.1 - 0.3), 0.51): replacement stops short of it, and spreads more."""
     found, _ = draws([[1.0, 0.7], [0.7, 1.0]])
     exact_mean, exact_std = -0.4 + 0.7 * 0.8, 0.51**0.5
     assert -0.4 + 0.5 * 0.7 * 0.8 < found[:, 1].mean() < exact_mean
