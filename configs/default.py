@@ -193,6 +193,8 @@ def get_config() -> ConfigDict:
     shared.boxes = 0.0  # probability that only a random rectangle of an example is shown
     shared.em = em()  # laps > 1: the views' measurements are completed by draws of the lap before, and
     shared.em.laps = 1
+    # what else changes in laps after the first: their steps (each), and dropout, which completed images make needless
+    shared.later = stage()
     shared.completed_share = 0.5  # completed images are then this share of what it is shown, and
     shared.later_clean_share = 0.125  # clean ones this
 

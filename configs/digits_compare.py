@@ -105,7 +105,9 @@ def shared(config: ConfigDict) -> None:
     views_of(config, "shared")
     config.methods = ("views_only", "shared")
     config.composition.candidates = ("gaussian", "fusion", "anchored", "shared")
-    config.shared.train.steps = 30_000  # completing the views costs the other 2,000
+    config.shared.train.steps = 15_000  # two laps; completing the views between them costs the other 2,000
+    config.shared.later.train.update(steps=15_000, weight_decay=0.0)
+    config.shared.later.network.dropout = 0.0
     config.shared.em.update(laps=2, examples=2000, steps=32, sampler="replacement")
 
 
@@ -196,14 +198,8 @@ def tiny(config: ConfigDict) -> ConfigDict:
     for name in config.views:
         config.views[name].em.update(laps=1, gaussian_laps=1, rank=4, examples=8, batch=8, steps=3)
         config.views[name].train.steps = 6
-    for part in (
-        config.shared,
-        config.residual,
-        config.completed,
-        config.clean_only,
-        config.finetune,
-        config.cascade,
-    ):
+    learnt = ("shared", "residual", "completed", "clean_only", "finetune", "cascade")
+    for part in (*(config[name] for name in learnt), config.shared.later):
         part.train.update(steps=6, tune_every=3)
     config.completed.em.update(laps=1, examples=8, batch=8, steps=3)
     config.clean_only.grid = config.clean_only.grid[:2]

@@ -69,13 +69,17 @@ def _stage_plans(plan: Plan) -> dict[str, StagePlan]:
     plans = {}
     for name in stage_names(plan):
         whole = name.split("/lap")[0]
+        if whole == "shared":
+            first = name.endswith("/lap1") or plan.shared_em.laps == 1
+            plans[name] = plan.stages["shared"] if first else plan.shared_later
+            continue
         views = {view.stage_name: view for view in plan.views}
         if whole in views:
             view, stage = views[whole], views[whole].stage
-            laps = {"em": view.em.laps, "shared": plan.shared_em.laps}.get(view.method, 1)
+            laps = view.em.laps if view.method == "em" else 1
         else:
             stage = plan.stages[whole]
-            laps = {"completed": plan.completed_em.laps, "shared": plan.shared_em.laps}.get(whole, 1)
+            laps = plan.completed_em.laps if whole == "completed" else 1
         plans[name] = with_steps(stage, max(1, stage.settings.steps // laps)) if laps > 1 else stage
     return plans
 

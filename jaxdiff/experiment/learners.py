@@ -26,9 +26,10 @@ def view_method(view: ViewPlan, parts: Parts) -> Method:
     return denoising(*common)  # 'naive', and the M-step of 'em'
 
 
-def shared_method(plan: Plan, parts: Parts) -> Method:
-    """The one network of the views of the method 'shared' and of whole images (source 0)."""
-    stage = plan.stages["shared"]
+def shared_method(plan: Plan, parts: Parts, later: bool = False) -> Method:
+    """The one network of the views of the method 'shared' and of whole images (source 0), as it is learnt in the first
+    lap or in later ones."""
+    stage = plan.shared_later if later else plan.stages["shared"]
     seen = [operators.build("identity", plan.image_shape)]
     seen += [parts.operators[view.name] for view in plan.shared_views]
     kinds = [kind_of(operator) for operator in seen]

@@ -110,6 +110,7 @@ class Plan:
     later_clean_share: float  # in laps after the first
     completed_share: float
     boxes: float
+    shared_later: StagePlan | None  # of laps after the first
     shared_em: EmPlan
 
     @property
@@ -248,6 +249,15 @@ def _view_plan(config: ConfigDict, name: str, operator: LinearOperator, sigma_y:
     )
 
 
+def _later_stage(config: ConfigDict, channels: int, sloped: bool) -> StagePlan:
+    """The shared network in laps after the first: `config.shared.later` over `config.shared`."""
+    changes = {}
+    for part in ("network", "train"):
+        of_all, of_later = config.shared[part].to_dict(), config.shared.later[part].to_dict()
+        changes[part] = of_all | {key: value for key, value in of_later.items() if value is not None}
+    return stage_plan(config, "shared.later", changes, channels, 1.0, sloped)
+
+
 def _clean_only_stages(config: ConfigDict, channels: int) -> dict[str, StagePlan]:
     """'clean_only', or one stage for each (dropout, weight decay) of its grid."""
     if not config.clean_only.grid:
@@ -321,6 +331,7 @@ def make_plan(
         later_clean_share=config.shared.later_clean_share,
         completed_share=config.shared.completed_share,
         boxes=config.shared.boxes,
+        shared_later=_later_stage(config, channels, sloped) if "shared" in stages else None,
         shared_em=EmPlan(**config.shared.em.to_dict()),
         cascade_view=_chosen_view(config, "cascade", own, "a view of the method 'denoising'"),
     )

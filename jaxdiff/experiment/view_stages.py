@@ -75,14 +75,14 @@ def train_shared(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
     images to learn from beside the clean ones.
     """
     plan, name, settings = run.plan, "shared", run.plan.shared_em
-    stage = with_steps(plan.stages[name], max(1, plan.stages[name].settings.steps // settings.laps))
     key, reference = stage_key(run.config.seed, name), gaussian_denoised(parts, tuned)
     frozen = {"parts": parts.only(*(view.name for view in plan.shared_views))}
     completed, params = [], None
 
     def factory(frozen):
-        method = learners.shared_method(plan, frozen["parts"])
-        return method if frozen["start"] is None else finetune(method, frozen["start"])
+        if frozen["start"] is None:
+            return learners.shared_method(plan, frozen["parts"])
+        return finetune(learners.shared_method(plan, frozen["parts"], later=True), frozen["start"])
 
     def whole(arrays, x, sigma):
         return learners.shared_method(plan, arrays["parts"]).denoiser(arrays["params"])(x, sigma)
@@ -105,6 +105,7 @@ def train_shared(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
             ]
         label = name if lap == settings.laps else f"{name}/lap{lap}"
         data = _shared_data(run, completed)
+        stage = plan.stages[name] if lap == 1 else plan.shared_later
         state = train_one(run, label, stage, factory, {**frozen, "start": params}, data, tuned, reference)
         params = state.best
     parts = parts.with_params(name, params)
