@@ -18,6 +18,7 @@ from configs import (
     cifar10_consistency,
     cifar10_noisy_mix,
     default,
+    digits_compare,
     digits_everything,
     digits_residual,
 )
@@ -26,6 +27,7 @@ from jaxdiff.experiment.checks import ConfigError, check_names
 from jaxdiff.experiment.data import load_data
 from jaxdiff.experiment.overrides import explain
 from jaxdiff.experiment.plan import make_plan
+from jaxdiff.experiment.stages import stage_names
 
 ROOT = Path(__file__).parents[2]
 
@@ -185,6 +187,7 @@ def test_other_compositions_are_accepted(fusion, weights):
         (cifar10_noisy_mix.get_config(), 1),
         (cifar10_consistency.get_config(), 1),
         (digits_everything.get_config(), 4),
+        *((digits_compare.get_config(run), 0 if "clean" in run else 3) for run in digits_compare.RUNS),
     ],
 )
 def test_full_size_configs_load_lock_and_make_a_plan(config, views):
@@ -227,3 +230,38 @@ def test_celeba_without_its_data_says_how_to_get_it(tmp_path, monkeypatch):
         "--config=configs/celeba_residual.py", f"--workdir={tmp_path}", "--config.data.source=folder:nowhere"
     )
     assert again.returncode == 2 and "another config" not in again.stderr and "nowhere" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c: c.update(methods=("shared",)), "method = 'shared'"),
+        (lambda c: c.composition.update(candidates=("gaussian", "shared")), "method = 'shared'"),
+        (lambda c: c.shared.update(completed_share=0.95), "sum to less than 1"),
+        (lambda c: c.completed.em.update(sampler="replacement"), "use heun or euler"),
+        (lambda c: c.shared.em.update(sampler="huen"), "did you mean 'heun'"),
+    ],
+)
+def test_wrong_settings_of_the_shared_network_are_named(change, said):
+    config = tiny_digits()
+    change(config)
+    with pytest.raises(ConfigError, match=said):
+        check_names(config)
+
+
+def test_a_shared_view_has_one_stage_and_no_other():
+    config = digits_compare.get_config("shared")
+    plan = make_plan(config, (16, 16, 1))
+    assert stage_names(plan) == ["shared/lap1", "shared"]
+    assert plan.shared_later.network.dropout == 0.0 and plan.stages["shared"].network.dropout == 0.15
+
+
+def test_views_that_no_method_needs_are_not_learnt():
+    assert stage_names(make_plan(digits_compare.get_config("finetune"), (16, 16, 1))) == [
+        "finetune/first",
+        "finetune",
+    ]
+    assert stage_names(make_plan(digits_compare.get_config("cascade"), (16, 16, 1))) == [
+        "view/low_res",
+        "cascade",
+    ]
