@@ -217,6 +217,21 @@ def get_config() -> ConfigDict:
     config.cascade = cascade = stage()  # p(x | view), for p(x) = p(view) p(x | view)
     cascade.view = ""  # the view (method 'denoising'); empty: the first one that fits
 
+    config.distill = distill = stage()  # --mode=distill: one network that imitates a trained denoiser
+    distill.method = (
+        ""  # a method, view/NAME or gaussian; empty: the last method that is composed of the views
+    )
+    # where the student starts: auto (the first of the others that has its network) | scratch | clean_only | finetune
+    distill.start = "auto"
+    distill.samples = 4000  # images drawn from it, on which (and on the clean ones) it is imitated
+    distill.steps = 18  # sampling steps of these draws; the rest is as in config.sample
+    distill.batch = 128  # images at a time
+    distill.spread = (
+        0.25  # share of the training noise that is uniform in ln sigma; the rest is as the nats count
+    )
+    distill.licence = ""  # of the model, for its card
+    distill.out = ""  # directory for the model; empty: distilled in the workdir
+
     config.classifier = classifier = stage()  # omni: tells a source from clean data at every noise level
     classifier.train.steps = 500
 

@@ -49,6 +49,45 @@ class NoiseDistribution(NamedTuple):
         return jnp.clip(jnp.exp(self.P_mean + std * draw), lower, upper)
 
 
+class NatsNoise(NamedTuple):
+    """Training noise by what the certificate counts, on [sigma_min, sigma_max].
+
+    With EDM's weight 1 / c_out^2, c_out = sigma sigma_data / sqrt(sigma^2 + sigma_data^2), the density
+
+        p(ln sigma) ~ sigma_data^2 / (sigma^2 + sigma_data^2)
+
+    makes the weighted loss proportional to int l(sigma) / sigma^2 d ln sigma: the nats. Its distribution function
+    is ln c_out up to constants, so that ln c_out is drawn uniformly. A share of the draws, `spread`, is uniform
+    in ln sigma instead: large sigmas carry no nats, but samplers start there. The draws of a batch are
+    stratified (one in each of n equal shares of probability; Kingma et al. 2021, "Variational diffusion
+    models", appendix I.1).
+    """
+
+    sigma_min: float
+    sigma_max: float
+    sigma_data: float
+    spread: float = 0.25
+
+    def sample_sigma(self, key: jax.Array, n: int) -> jax.Array:
+        """Draw `n` noise levels, (n,) float32, in no particular order."""
+        place_key, order_key = jax.random.split(key)
+        places = (jnp.arange(n) + jax.random.uniform(place_key, (n,))) / n
+        places = jax.random.permutation(order_key, places)
+        low, high = np.log(self.sigma_min), np.log(self.sigma_max)
+        below = places < self.spread
+        even = jnp.exp(low + (high - low) * places / max(self.spread, 1e-6))
+
+        def log_c_out(sigma):
+            return -0.5 * np.log1p((self.sigma_data / sigma) ** 2)
+
+        start, end = log_c_out(self.sigma_min), log_c_out(self.sigma_max)
+        c = start + (end - start) * (places - self.spread) / max(1 - self.spread, 1e-6)
+        # sigma / sqrt(sigma^2 + sigma_data^2) = e^c, solved for sigma.
+        c = jnp.clip(c, start, end)
+        by_nats = self.sigma_data * jnp.exp(c) / jnp.sqrt(-jnp.expm1(2 * c))
+        return jnp.clip(jnp.where(below, even, by_nats), self.sigma_min, self.sigma_max)
+
+
 def edm_weight(sigma: jax.Array, sigma_data: float) -> jax.Array:
     """Loss weight (sigma^2 + sigma_data^2) / (sigma sigma_data)^2 = 1 / c_out^2 (EDM, Table 1)."""
     return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2

@@ -19,6 +19,8 @@ from jaxdiff.experiment.arrays import write_atomically
 from jaxdiff.experiment.cells import CellFailed
 from jaxdiff.experiment.checks import ConfigError, check_names, choose
 from jaxdiff.experiment.data import load_data
+from jaxdiff.experiment.distill_results import run_distill
+from jaxdiff.experiment.distilling import make_distill_plan
 from jaxdiff.experiment.pipeline import train
 from jaxdiff.experiment.plan import make_plan
 from jaxdiff.experiment.results import evaluate, finished, read_results, write_page
@@ -29,7 +31,7 @@ from jaxdiff.training.checkpoint import DamagedCheckpoints
 from jaxdiff.training.loop import Interrupted, NonFiniteLoss, StopRequest
 
 # Keys that say how a trained run is looked at; they may change between runs of one workdir.
-FREE_KEYS = ("title", "evaluate.", "sample.")
+FREE_KEYS = ("title", "evaluate.", "sample.", "distill.")
 INTERRUPTED = 75  # EX_TEMPFAIL: run the same command again
 
 
@@ -149,10 +151,14 @@ def run_images(
     data = load_data(config, console)
     plan = make_plan(config, data.image_shape, data.operators, data.noise)
     run = Run(plan, config, data, workdir, console, StopRequest())
-    if mode in ("sample", "evaluate") and (missing := unfinished(run)):
+    distilled = make_distill_plan(config, plan, workdir) if mode == "distill" else None
+    if mode in ("sample", "evaluate", "distill") and (missing := unfinished(run)):
         raise ConfigError(f"{workdir}: not trained yet: {', '.join(missing)}; run with --mode=train first")
     claim(config, workdir)
     parts = train(run)
+    if distilled is not None:
+        run_distill(run, parts, distilled, command_line)
+        return 0
     if mode == "sample":
         method = config.sample.method or sampled_methods(plan)[-1]
         choose("sample.method", method, sampled_methods(plan))

@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from rich.console import Console
 
@@ -19,7 +18,7 @@ from jaxdiff.experiment.learners import cascade_method, learnt_denoiser
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.pipeline import train
 from jaxdiff.experiment.plan import make_plan
-from jaxdiff.experiment.results import held_out_errors
+from jaxdiff.experiment.results import device_name, held_out_errors
 from jaxdiff.experiment.sampling import draw_samples, write_samples
 from jaxdiff.experiment.sharing import shared_stages
 from jaxdiff.experiment.stages import Run
@@ -74,7 +73,7 @@ def measure_cell(config: Any, directory: Path, root: Path, asked: dict, console:
         "methods": methods,
         "data": {"counts": data.counts, "image_shape": list(data.image_shape)},
         "seconds": time.monotonic() - began,
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind} ({jax.devices()[0].platform})",
+        "device": device_name(),
     }
     text = json.dumps(measured, indent=1)
     write_atomically(directory / "measured.json", lambda path: path.write_text(text))

@@ -35,7 +35,9 @@ def finished(workdir: Path, config: Any) -> dict | None:
     if not path.exists() or not (workdir / "report.html").exists():
         return None
     results = json.loads(path.read_text())
-    return results if results["config"] == _plain(config) else None
+    stored, asked = results["config"], _plain(config)
+    stored["distill"] = asked.get("distill")  # changes nothing here
+    return results if stored == asked else None
 
 
 def read_results(workdir: Path) -> tuple[dict, dict[str, np.ndarray]]:
@@ -100,7 +102,8 @@ def versions() -> dict[str, str]:
     return found | {name: metadata.version(name) for name in PACKAGES}
 
 
-def _device() -> str:
+def device_name() -> str:
+    """Number and kind of the devices."""
     device = jax.devices()[0]
     return f"{jax.device_count()} x {device.device_kind} ({device.platform})"
 
@@ -163,7 +166,7 @@ def evaluate(run: Run, parts: Parts, command_line: list[str]) -> tuple[dict, dic
         "title": run.config.title,
         "command": " ".join(command_line),
         "seed": run.config.seed,
-        "device": _device(),
+        "device": device_name(),
         "versions": versions(),
         "config": _plain(run.config),
         "data": _data_entry(run),

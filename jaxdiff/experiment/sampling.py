@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
@@ -20,7 +19,7 @@ from jaxdiff.experiment.model import method_denoiser
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import Plan
 from jaxdiff.report.images import save_grid
-from jaxdiff.sampling import Churn, fixed_mask, member, multi_mask_guidance, sample
+from jaxdiff.sampling import Churn, fixed_mask, image_keys, member, multi_mask_guidance, sample_images
 from jaxdiff.training.progress import StageProgress
 
 
@@ -36,8 +35,7 @@ def make_sampler(plan: Plan, config: Any, method: str) -> Callable[[Parts, jax.A
 
     def integrate(denoiser, keys, shape, scale=1.0):
         sigmas = np.asarray(karras_schedule(s.steps, s.sigma_min, s.sigma_max, s.rho)) * scale
-        noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
-        return sample(denoiser, sigmas[0] * noise, sigmas, keys[0], method=s.sampler, churn=churn)
+        return sample_images(denoiser, keys, shape, sigmas, s.sampler, churn)
 
     def through_the_cascade(parts, keys):
         view = plan.view(plan.cascade_view)
@@ -73,12 +71,11 @@ def draw_samples(
 ) -> np.ndarray:
     """`count` images of a method, (count, H, W, C) in [-1, 1] (clipped)."""
     draw, size = make_sampler(plan, config, method), min(config.sample.batch, count)
-    root = jax.random.key(config.sample.seed)
     images = []
     with StageProgress(f"sample {method}", count, unit="images", console=console) as bar:
         for start in range(0, count, size):
             # The last batch is filled up and cut: one compiled program for all.
-            keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.arange(start, start + size))
+            keys = image_keys(config.sample.seed, start, size)
             images.append(np.clip(np.asarray(draw(parts, keys)), -1.0, 1.0))
             bar.update(min(start + size, count))
     return np.concatenate(images)[:count]

@@ -5,6 +5,7 @@ from jaxdiff.methods.base import Method
 from jaxdiff.methods.cascade import cascade
 from jaxdiff.methods.consistency import Consistency
 from jaxdiff.methods.denoising import denoising
+from jaxdiff.methods.distill import distill
 from jaxdiff.methods.em import complete
 from jaxdiff.methods.finetune import finetune
 from jaxdiff.methods.gsure import gsure
@@ -20,6 +21,7 @@ __all__ = [
     "cascade",
     "complete",
     "denoising",
+    "distill",
     "finetune",
     "gsure",
     "residual",

@@ -5,6 +5,6 @@
 >>> network.apply(variables, x, c_noise, {"label": label}, train=True, rngs={"dropout": key})
 """
 
-from jaxdiff.networks.build import build_network, init_key, names
+from jaxdiff.networks.build import build_network, init_key, names, network_spec
 
-__all__ = ["build_network", "init_key", "names"]
+__all__ = ["build_network", "init_key", "names", "network_spec"]

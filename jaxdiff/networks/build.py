@@ -40,6 +40,21 @@ def build_network(name: str, out_channels: int, **args: Any) -> nn.Module:
     return module(out_channels=out_channels, **args)
 
 
+def network_spec(network: nn.Module) -> dict[str, Any]:
+    """The inverse of `build_network`: plain keyword arguments (a JSON object) that build this network again.
+
+    Raises:
+        ValueError: the network is none of those that have a name.
+    """
+    name = next((name for name, module in NETWORKS.items() if type(network) is module), None)
+    if name is None:
+        raise ValueError(f"a {type(network).__name__} has no name; networks that have: {', '.join(names())}")
+    fields = [f.name for f in dataclasses.fields(network) if f.name not in ("parent", "name")]
+    spec = {"name": name, **{field: getattr(network, field) for field in fields}}
+    spec["dtype"] = next(name for name, dtype in DTYPES.items() if dtype == network.dtype)
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in spec.items()}
+
+
 def init_key(key: jax.Array) -> jax.Array:
     """The key for `network.init` made from any typed key: the same entropy, XLA's own random bits ('rbg').
 

@@ -101,9 +101,13 @@ def save_grid(path: str | Path, images: np.ndarray, columns: int | None = None) 
     Raises:
         ValueError: as `grid`.
     """
-    path = Path(path)
     columns = math.ceil(math.sqrt(len(images))) if columns is None else columns
-    picture = grid(images, columns)
+    return save_picture(path, grid(images, columns))
+
+
+def save_picture(path: str | Path, picture: Image.Image) -> Path:
+    """Write a grid with its transparent gaps as a PNG on a white ground. Returns the path."""
+    path = Path(path)
     ground = Image.new("RGB", picture.size, "white")
     ground.paste(picture, mask=picture.getchannel("A"))
     path.parent.mkdir(parents=True, exist_ok=True)

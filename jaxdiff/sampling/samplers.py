@@ -139,3 +139,26 @@ def sample(
         return x
     ends = np.append(np.flatnonzero(np.diff(plan.step)), len(plan.step) - 1)  # last evaluation of each step
     return jnp.concatenate([x_init[None], path[ends]])
+
+
+def sample_images(
+    denoiser: Callable[[jax.Array, jax.Array], jax.Array],
+    keys: jax.Array,
+    shape: tuple[int, ...],
+    sigmas: np.ndarray,
+    method: str = "heun",
+    churn: Churn | None = None,
+) -> jax.Array:
+    """One image for each of `keys` (B,), (B, *shape): the starting noise of an image is a function of its own key.
+
+    Churn, where there is any, draws from keys[0], so that an image then depends on its batch. Other arguments as
+    in `sample`.
+    """
+    noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+    return sample(denoiser, sigmas[0] * noise, sigmas, keys[0], method=method, churn=churn)
+
+
+def image_keys(seed: int, start: int, count: int) -> jax.Array:
+    """The keys of the images start, ..., start + count - 1 of a seed, (count,): fold_in(key(seed), number)."""
+    root = jax.random.key(seed)
+    return jax.vmap(lambda number: jax.random.fold_in(root, number))(jnp.arange(start, start + count))

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+import jaxdiff
 from configs import (
     celeba_ambient,
     celeba_residual,
@@ -102,6 +103,66 @@ def test_report_mode_makes_the_page_again(trained):
     (trained / "report.html").unlink()
     assert run(tiny_digits(), trained, "report") == 0
     assert (trained / "report.html").exists()
+
+
+def tiny_distillation():
+    config = tiny_digits()
+    config.distill.update(samples=6, batch=4, steps=3)
+    config.distill.train.update(steps=4, tune_every=2, checkpoint_every=2)
+    config.distill.network.channels = 12  # not the network of clean_only: from scratch
+    return config
+
+
+def test_distill_mode_measures_the_student_and_writes_a_model_of_its_own(trained, capsys):
+    config = tiny_distillation()
+    assert run(config, trained, "distill") == 0
+    printed = capsys.readouterr().out
+    assert "distilled - residual" in printed and str(trained / "distilled") in printed
+    results = json.loads((trained / "distill.json").read_text())
+    entry = results["held_out"]
+    assert results["method"] == "residual" and results["stage"]["start"] == "scratch"
+    means = {who: entry[who]["mean"] for who in ("teacher", "student", "student_minus_teacher")}
+    assert means["student_minus_teacher"] == pytest.approx(means["student"] - means["teacher"], abs=1e-3)
+    assert sum(entry["bands"]["student_minus_teacher"]) == pytest.approx(
+        means["student_minus_teacher"], abs=1e-3
+    )
+    report = json.loads((trained / "results.json").read_text())
+    assert means["teacher"] == pytest.approx(
+        report["methods"]["residual"]["nats_over_gaussian"]["mean"], rel=1e-3
+    )
+    assert results["cost"]["teacher"]["parameters"] == report["methods"]["residual"]["parameters"]
+    assert Image.open(results["grid"]).size[0] > 50
+    loaded = jaxdiff.load(trained / "distilled")
+    assert loaded.image_shape == (8, 8, 1) and loaded.network.channels == 12
+    card = (trained / "distilled" / "README.md").read_text()
+    assert "8, 8, 1" in card and "avg_pool(factor=2)" in card and "Not stated" in card
+    assert Image.open(trained / "distilled" / "samples.png").size[0] > 50
+
+    # The same command again is done at once, also where a stage or a file of the fits has gone since.
+    written = (trained / "distill.json").stat().st_mtime_ns
+    assert run(config, trained, "distill") == 0
+    assert (trained / "distill.json").stat().st_mtime_ns == written
+    # What belongs to the report is not stale because another distillation is asked for.
+    assert run(config, trained) == 0 and "are done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "residul"}, "did you mean 'residual'"),
+        ({"method": "cascade"}, "config.distill.method"),
+        ({"start": "clean"}, "did you mean 'clean_only'"),
+        ({"samples": 0}, "config.distill.samples: at least 1"),
+        ({"spread": 1.5}, "config.distill.spread"),
+        ({"out": str(ROOT / "tests")}, "holds something else; give a directory that is new or empty"),
+    ],
+)
+def test_bad_distillation_is_one_message(change, message, tmp_path, capsys):
+    config = tiny_distillation()
+    config.distill.update(change)
+    assert run(config, tmp_path, "distill") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error
 
 
 def test_another_config_in_the_same_workdir_is_refused_key_by_key(trained, capsys):

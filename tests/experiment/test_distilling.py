@@ -1,0 +1,97 @@
+"""The parts of --mode=distill that need no trained experiment; the whole of it is in test_experiment.py."""
+
+import dataclasses
+import functools
+import signal
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from configs import digits_residual
+from jaxdiff.diffusion.gaussian import gaussian_from_covariance
+from jaxdiff.experiment.checks import ConfigError
+from jaxdiff.experiment.completing import as_clean
+from jaxdiff.experiment.distilling import (
+    make_distill_plan,
+    starting_stage,
+    teacher_samples,
+    teachers,
+)
+from jaxdiff.experiment.parts import Parts
+from jaxdiff.experiment.plan import make_plan
+from jaxdiff.training.loop import Interrupted, StopRequest
+
+SHAPE = (8, 8, 1)
+
+
+def tiny(**changes):
+    config = digits_residual.get_config("tiny")
+    config.distill.update({"samples": 6, "batch": 4, "steps": 3, **changes})
+    return config
+
+
+@functools.cache
+def tiny_plan():
+    """config.distill has no part in it."""
+    return make_plan(tiny(), SHAPE)
+
+
+def planned(tmp_path, **changes):
+    return make_distill_plan(tiny(**changes), tiny_plan(), tmp_path)
+
+
+def test_the_teacher_is_the_last_method_that_is_composed_unless_another_is_named(tmp_path):
+    assert planned(tmp_path).method == "residual"
+    assert planned(tmp_path, method="clean_only").method == "clean_only"
+    plan = dataclasses.replace(tiny_plan(), methods=("views_only", "clean_only", "cascade"))
+    assert make_distill_plan(tiny(), plan, tmp_path).method == "views_only"
+    assert "cascade" not in teachers(plan)
+    plan = dataclasses.replace(tiny_plan(), methods=("clean_only",))
+    assert make_distill_plan(tiny(), plan, tmp_path).method == "clean_only"
+
+
+def test_other_settings_are_another_stage_and_the_same_ones_go_on(tmp_path):
+    first = planned(tmp_path)
+    for change in ({"samples": 7}, {"spread": 0.5}, {"start": "scratch"}):
+        other = planned(tmp_path, **change)
+        assert other.key != first.key and other.samples_key == first.samples_key
+    for change in ({"steps": 5}, {"method": "views_only"}):
+        assert planned(tmp_path, **change).samples_key != first.samples_key
+    same = planned(tmp_path, licence="CC-BY-4.0", out=str(tmp_path / "elsewhere"))
+    assert same.key == first.key and same.out.name == "elsewhere"
+
+
+def test_the_student_starts_from_the_clean_network_where_shapes_fit(tmp_path):
+    data = as_clean("images", [np.zeros((2, *SHAPE), np.float32)], None)
+    network = planned(tmp_path).stage.network
+    params = jax.eval_shape(network.init, jax.random.key(0), np.zeros((1, *SHAPE)), np.zeros(1))["params"]
+    parts = Parts(params={"clean_only/1": params}, clean_only="clean_only/1")
+    assert starting_stage(planned(tmp_path), parts, data) == "clean_only/1"
+    assert starting_stage(planned(tmp_path, start="scratch"), parts, data) == ""
+    wider = planned(tmp_path)._replace(stage=planned(tmp_path, network={"channels": 16}).stage)
+    assert starting_stage(wider, parts, data) == ""
+    with pytest.raises(ConfigError, match="config.distill.start: 'clean_only' was not trained here or"):
+        starting_stage(wider._replace(start="clean_only"), parts, data)
+
+
+def test_samples_of_the_teacher_are_drawn_once_and_a_stop_keeps_what_is_drawn(tmp_path):
+    config = tiny(method="gaussian")
+    plan = tiny_plan()
+    law = gaussian_from_covariance(np.full(SHAPE, 0.25), 0.01 * np.eye(64))
+    run = SimpleNamespace(plan=plan, config=config, workdir=tmp_path, console=Console(), stop=StopRequest())
+    distilled, parts = make_distill_plan(config, plan, tmp_path), Parts(reference=law)
+    whole = teacher_samples(run, parts, distilled)
+    assert whole.shape == (6, *SHAPE) and whole.mean() == pytest.approx(0.25, abs=0.1)
+    files = sorted((tmp_path / "fits").rglob("*.npy"))
+    assert len(files) == 2
+    files[1].unlink()
+    run.stop.signal = signal.SIGTERM
+    with pytest.raises(Interrupted, match="SIGTERM: 4 of 6 samples of gaussian are kept"):
+        teacher_samples(run, parts, distilled)
+    run.stop.signal = None
+    kept = files[0].stat().st_mtime_ns
+    np.testing.assert_array_equal(teacher_samples(run, parts, distilled), whole)
+    assert files[0].stat().st_mtime_ns == kept
