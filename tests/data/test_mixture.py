@@ -6,7 +6,7 @@ import pytest
 from jaxdiff import operators
 from jaxdiff.data.dataset import clean_dataset, view_dataset
 from jaxdiff.data.loader import batches
-from jaxdiff.data.mixture import annotated, array_dataset, as_measured, concatenated
+from jaxdiff.data.mixture import annotated, array_dataset, as_measured, concatenated, repeated
 from jaxdiff.data.sources import open_source
 
 SOURCE = open_source("sklearn_digits")
@@ -61,3 +61,11 @@ def test_parts_that_do_not_fit_are_refused():
         concatenated("both", [masked(np.arange(3)), clean_dataset(SOURCE, np.arange(3))])
     with pytest.raises(ValueError, match="no data sets"):
         concatenated("none", [])
+
+
+def test_a_data_set_repeated_is_its_rows_over_and_over():
+    data = repeated(array_dataset("few", np.arange(3, dtype=np.float32).reshape(3, 1, 1, 1)), 7)
+    assert data.size == 7
+    np.testing.assert_array_equal(data.take(np.arange(7)).y.ravel(), [0, 1, 2, 0, 1, 2, 0])
+    with pytest.raises(ValueError, match="repeated to 0"):
+        repeated(data, 0)
