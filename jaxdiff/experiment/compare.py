@@ -105,6 +105,14 @@ def _nats(cells: Mapping, rows: list[Row], root: Path, seeds) -> dict[str, np.nd
     return {name: np.stack(values) for name, values in found.items()}
 
 
+def _gap(values: np.ndarray, baseline: np.ndarray, oracle: np.ndarray, bootstrap: Mapping) -> dict | None:
+    """Share of the gap closed; None where baseline and oracle cannot be told apart."""
+    try:
+        return gap_closed(values, baseline, oracle, **bootstrap)
+    except ValueError:
+        return None
+
+
 def summarise(
     config: ConfigDict, cells: Mapping, root: Path, command_line: list[str], console: Console
 ) -> tuple[dict, dict[str, np.ndarray]]:
@@ -129,7 +137,7 @@ def summarise(
                 "label": row.name.replace("_", " "),
                 "description": method["description"],
                 "nats": mean | {"per_seed": values.mean(axis=1).tolist()},
-                "gap_closed": gap_closed(values, baseline, oracle, **bootstrap),
+                "gap_closed": _gap(values, baseline, oracle, bootstrap),
                 "versus_clean_only": over_seeds_and_images(values - baseline, **bootstrap),
                 "images_seen": method["images_seen"],
                 "train_gflop_per_image": method["train_flops"] / max(method["images_seen"], 1) / 1e9,

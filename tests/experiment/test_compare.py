@@ -272,6 +272,14 @@ def test_gap_closed_is_that_of_the_errors(measured):
     assert rows["bootstrapped"]["sampling_gflop_per_image"] == pytest.approx(1e-3 * steps)
 
 
+def test_without_a_gap_there_is_no_share_of_it(measured):
+    config, found, root = measured
+    config.compare.oracle = "clean_only"
+    summary, _ = compare.summarise(config, found, root, [], QUIET)
+    assert {row["gap_closed"] for row in summary["rows"]} == {None}
+    assert "bootstrapped wins" not in summary["headline"] and "gap" not in summary["headline"]
+
+
 def test_a_method_that_a_run_has_not_is_named(measured):
     config, found, root = measured
     config.compare.rows.finetune = "finetune/cascade"
