@@ -20,7 +20,7 @@ from jaxdiff.experiment.distilling import DistillPlan, Student, train_student
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.results import device_name
 from jaxdiff.experiment.sampling import draw_samples
-from jaxdiff.experiment.stages import Run, stage_directory
+from jaxdiff.experiment.stages import Run
 from jaxdiff.export import CONFIG, Model, SamplerDefaults, load, save
 from jaxdiff.report.images import pair_grid, save_grid, save_picture
 from jaxdiff.report.numbers import duration
@@ -104,7 +104,7 @@ def measure(
 
 
 def _stage_entry(run: Run, student: Student, distilled: DistillPlan) -> dict[str, Any]:
-    directory = stage_directory(run.workdir, student.stage_name)
+    directory = run.directory(student.stage_name)
     records = read_metrics(directory / "metrics.jsonl")
     tuned = [r for r in records if "tuning_score" in r]
     steps = steps_done(directory) or 0
