@@ -264,7 +264,7 @@ def get_config() -> ConfigDict:
     worth.method = ""
     worth.clean_run = ""  # variant that is trained with clean images only, and its method
     worth.clean_method = "clean_only"
-    worth.max_steps = 4000  # of every stage of a run; 0: as in its config
+    worth.max_steps = 5000  # of every stage of a run; 0: as in its config
     worth.clean = (50, 100, 200, 400)  # numbers of clean images
     worth.sizes = ConfigDict()  # SOURCE (a view): numbers of its images, such as (300, 1200)
     worth.present = ConfigDict()  # SOURCE: how many are at hand; the largest of its sizes where not given

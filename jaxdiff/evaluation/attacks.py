@@ -13,7 +13,7 @@ AUC is the probability that an attacker who is shown one image of each kind name
 error: 1/2 for guessing; its interval is DeLong's. The images are the sample: the interval holds for the
 one model that is attacked.
 
-Sources: restoration of heavily damaged training images: Daras et al. 2024 (arXiv 2404.10177, section 5);
+Sources: restoration of heavily damaged training images: Daras et al. 2024 (arXiv 2404.10177);
 membership by the loss: Yeom et al. 2018, Carlini et al. 2023 (arXiv 2301.13188); interval: DeLong et
 al. 1988.
 """

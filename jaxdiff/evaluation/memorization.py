@@ -10,7 +10,7 @@ number above among n follows a beta-binomial law with parameters (n, K + 1 - r, 
 features; the p-value is its upper tail.
 
 Source of the nearest-neighbor measure: Somepalli et al. 2022 (arXiv 2212.03860), Daras et al. 2023 (arXiv
-2305.19256, section 5); the control and its exact law are the two-sample precedence test (Nelson 1963).
+2305.19256); the control and its exact law are the two-sample precedence test (Nelson 1963).
 """
 
 from __future__ import annotations
