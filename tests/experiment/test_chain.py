@@ -32,7 +32,7 @@ def cascade_nats(monkeypatch, of_view, of_rest):
     x0 = np.asarray(gaussian_from_covariance(np.zeros(SHAPE), TRUE).sample(jax.random.key(0), 6000))
     conditional = condition_on_view(b, chain.dense_matrix(POOL), POOL.out_shape)
     marginal = a.marginal(POOL, POOL.c, POOL.out_shape)
-    monkeypatch.setattr(chain, "view_denoiser", lambda view, parts: marginal.denoiser)
+    monkeypatch.setattr(chain, "learnt_denoiser", lambda view, parts: marginal.denoiser)
     given = SimpleNamespace(denoiser=lambda params: lambda v: lambda x, s: conditional.denoiser(x, s, v))
     monkeypatch.setattr(chain, "cascade_method", lambda plan, parts: given)
     run = SimpleNamespace(
