@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as serialize
 
 from jaxdiff import __version__
 from jaxdiff.diffusion.preconditioning import precondition
@@ -109,7 +109,8 @@ def save(
     }
     directory.mkdir(parents=True, exist_ok=True)
     contiguous = {name: np.ascontiguousarray(value) for name, value in tensors(params).items()}
-    save_file(contiguous, directory / TENSORS)
+    # Not save_file: it leaves a file that only its owner can read.
+    (directory / TENSORS).write_bytes(serialize(contiguous))
     (directory / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
 
 

@@ -24,7 +24,7 @@ SHOWN = 400  # images in the grid, at most
 EXAMPLES = """examples:
   python -m jaxdiff.sample runs/digits_residual/distilled --count 64 --out grid.png
   python -m jaxdiff.sample DIR --count 1000 --npz images.npz --seed 1
-  python -m jaxdiff.sample DIR --steps 18 --churn 0 --out quick.png    (deterministic: fewer steps are enough)
+  python -m jaxdiff.sample DIR --steps 18 --churn 0 --out quick.png    (deterministic and quicker)
 """
 
 

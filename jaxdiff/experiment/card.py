@@ -103,7 +103,7 @@ def write_card(directory: Path, run: Run, results: dict[str, Any], model: Model)
             }
             for who, cost in results["cost"].items()
         },
-        lost="nothing to lose" if share is None else f"{100 * share:.2f} %",
+        lost="nothing to lose" if share is None else f"{100 * max(share, 0.0):.2f} %",
         licence=run.config.distill.licence or "Not stated (config.distill.licence).",
     )
     (directory / "README.md").write_text(text)

@@ -127,7 +127,7 @@ def _asked(config: Any) -> dict:
 def print_results(results: dict, run: Run) -> None:
     """The table and the sentence at the end."""
     entry = results["held_out"]
-    title = f"Nats per image over the Gaussian denoiser ({entry['images']} held-out images)"
+    title = f"Nats over the Gaussian denoiser, {entry['images']} held-out images"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for column in ("", "nats", "95 % interval", "parameters", "ms per image"):
         table.add_column(column, justify="left" if not column else "right")
@@ -142,7 +142,7 @@ def print_results(results: dict, run: Run) -> None:
             f"{1e3 * cost['seconds_per_image']:.3f}",
         )
     difference, share = entry["student_minus_teacher"], entry["share_lost"]
-    lost = "" if share is None else f", {100 * share:.2f} % of the teacher's nats"
+    lost = "" if share is None else f"; lost: {100 * max(share, 0.0):.2f} % of the teacher's nats"
     run.console.print(table)
     run.console.print(
         f"distilled - {results['method']} = {difference['mean']:+.2f} ({difference['low']:.2f} to "
@@ -165,7 +165,9 @@ def _pictures(
             student, settings.count, student.sampler, settings.seed, settings.batch, bar.update
         )
     path = run.workdir / "samples" / f"{name}.png"
-    columns = int(np.ceil(np.sqrt(2 * settings.count)))
+    # A divisor of the count, so that every row is full.
+    divisors = [k for k in range(1, settings.count + 1) if settings.count % k == 0]
+    columns = min(divisors, key=lambda k: abs(k - np.sqrt(2 * settings.count)))
     save_picture(path, pair_grid(taught, learnt, columns))
     return learnt, str(path)
 
