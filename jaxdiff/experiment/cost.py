@@ -1,9 +1,9 @@
-"""What a stage costs: operations of one evaluation of its loss, for one image."""
+"""What a stage costs for one image: operations of its loss, and of a step of training (the loss and its gradient)."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,15 @@ from jaxdiff.evaluation.flops import count_flops
 from jaxdiff.experiment.arrays import write_atomically
 
 
-def forward_flops(factory: Callable[[Any], Any], frozen: Any, example: Any, batch: int) -> float:
-    """Operations of the loss (forward; frozen denoisers included), for one image of a batch."""
+class Cost(NamedTuple):
+    """Operations for one image: of the loss (frozen denoisers included), and of the loss and its gradient."""
+
+    forward: float
+    train: float
+
+
+def stage_cost(factory: Callable[[Any], Any], frozen: Any, example: Any, batch: int) -> Cost:
+    """The cost of a stage, counted for a batch and divided by it."""
 
     def shape(leaf):
         return jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype)
@@ -21,21 +28,22 @@ def forward_flops(factory: Callable[[Any], Any], frozen: Any, example: Any, batc
     measured, key = jax.tree.map(shape, example), jax.random.key(0)
     params = jax.eval_shape(lambda frozen, b: factory(frozen).init(key, b), frozen, measured)
 
-    def loss(frozen, params, measured):
+    def loss(params, frozen, measured):
         return factory(frozen).loss(params, measured, key)[0]
 
-    return count_flops(loss, frozen, params, measured) / batch
+    given = (params, frozen, measured)
+    return Cost(count_flops(loss, *given) / batch, count_flops(jax.grad(loss), *given) / batch)
 
 
 def write_cost(path: Path, factory: Callable[[Any], Any], frozen: Any, example: Any, batch: int) -> None:
-    """Keep `forward_flops` of a stage in `path`."""
-    text = json.dumps({"forward_flops_per_image": forward_flops(factory, frozen, example, batch)})
+    """Keep the cost of a stage in `path`."""
+    text = json.dumps(stage_cost(factory, frozen, example, batch)._asdict())
     write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
-def read_cost(path: Path) -> float:
+def read_cost(path: Path) -> Cost:
     """What `write_cost` kept; 0 for a stage trained before there was such a file."""
-    return float(json.loads(path.read_text())["forward_flops_per_image"]) if path.exists() else 0.0
+    return Cost(**json.loads(path.read_text())) if path.exists() else Cost(0.0, 0.0)
 
 
 def denoiser_flops(denoiser: Callable[..., jax.Array], arrays: Any, image_shape: tuple[int, ...]) -> float:

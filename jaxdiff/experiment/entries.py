@@ -96,7 +96,7 @@ def stage_entries(run: Run, parts: Parts) -> dict[str, dict]:
         seconds = sum(r["seconds"] for r in losses)
         compile_seconds = sum(r.get("compile_seconds", 0.0) for r in losses)
         images = (steps_done(directory) or 0) * plan.settings.batch
-        per_image = read_cost(directory / "cost.json")
+        cost = read_cost(directory / "cost.json")
         params = parts.params.get(name, parts.params.get(name.split("/lap")[0]))
         entries[name] = {
             "history": {key: _thinned([r[key] for r in losses]) for key in ("step", "loss", "grad_norm")},
@@ -105,8 +105,9 @@ def stage_entries(run: Run, parts: Parts) -> dict[str, dict]:
             "seconds": seconds,
             "compile_seconds": compile_seconds,
             "images_seen": images,
-            "flops_per_image": per_image,
-            "flops": images * per_image + completion_flops(run.workdir, name),
+            "forward_flops_per_image": cost.forward,
+            "train_flops_per_image": cost.train,
+            "flops": images * cost.train + completion_flops(run.workdir, name),
             "parameters": int(sum(leaf.size for leaf in jax.tree.leaves(params))),
             "images_per_second": images / max(seconds - compile_seconds, 1e-9),
         }

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from configs import digits_compare
 from jaxdiff.diffusion.noise import NoiseDistribution
-from jaxdiff.experiment.cost import denoiser_flops, forward_flops, read_cost, write_cost
+from jaxdiff.experiment.cost import Cost, denoiser_flops, read_cost, stage_cost, write_cost
 from jaxdiff.experiment.data import load_data
 from jaxdiff.experiment.plan import make_plan
 from jaxdiff.experiment.sharing import shared_stages
@@ -28,14 +28,15 @@ def factory(frozen):
 EXAMPLE = Measurement(y=jnp.zeros((1, 5)), params=None, sigma_y=jnp.zeros(1))
 
 
-def test_a_stage_costs_one_evaluation_of_its_loss():
-    assert forward_flops(factory, {}, EXAMPLE, batch=4) == 2 * 5 * 5
+def test_a_stage_costs_its_loss_and_its_gradient():
+    # The gradient in the layer's own weights is one more product; its input needs none.
+    assert stage_cost(factory, {}, EXAMPLE, batch=4) == Cost(2 * 5 * 5, 2 * 2 * 5 * 5)
 
 
 def test_the_cost_is_kept(tmp_path):
     write_cost(tmp_path / "cost.json", factory, {}, EXAMPLE, 4)
-    assert read_cost(tmp_path / "cost.json") == 50.0
-    assert read_cost(tmp_path / "none.json") == 0.0
+    assert read_cost(tmp_path / "cost.json") == Cost(50.0, 100.0)
+    assert read_cost(tmp_path / "none.json") == Cost(0.0, 0.0)
 
 
 def test_a_denoiser_costs_what_it_multiplies():
