@@ -8,7 +8,7 @@ from jaxdiff.methods import Method, ambient, cascade, denoising, gsure, source_c
 from jaxdiff.methods.ambient import MaskedDenoiser, given_operator, masked_denoiser
 from jaxdiff.methods.base import Denoiser
 from jaxdiff.methods.ranges import least_usable
-from jaxdiff.methods.shared import kind_of, shared, view_denoiser
+from jaxdiff.methods.shared import completed_kind, kind_of, shared, view_denoiser
 
 
 def view_method(view: ViewPlan, parts: Parts) -> Method:
@@ -27,12 +27,15 @@ def view_method(view: ViewPlan, parts: Parts) -> Method:
 
 
 def shared_method(plan: Plan, parts: Parts, later: bool = False) -> Method:
-    """The one network of the views of the method 'shared' and of whole images (source 0), as it is learnt in the first
-    lap or in later ones."""
+    """The one network of the views of the method 'shared' and of whole images, as the first lap or later ones learn it.
+
+    Numbers of the sources: 0 clean, 1 to V the views, V + 1 to 2 V whole images completed from each.
+    """
     stage = plan.shared_later if later else plan.stages["shared"]
     seen = [operators.build("identity", plan.image_shape)]
     seen += [parts.operators[view.name] for view in plan.shared_views]
     kinds = [kind_of(operator) for operator in seen]
+    kinds += [completed_kind(kind) for kind in kinds[1:]]
     return shared(stage.network, stage.noise, parts.sigma_data["shared"], kinds, plan.boxes)
 
 

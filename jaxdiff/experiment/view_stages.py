@@ -50,7 +50,8 @@ def train_view(run: Run, parts: Parts, view: ViewPlan, tuned: tuning.TuningSet |
 
 
 def _shared_data(run: Run, completed: list[np.ndarray]) -> StageData:
-    """Clean examples (source 0), completed ones (0 as well), and each view's lifted measurements, in their shares."""
+    """Clean examples, those completed from each view, and each view's lifted measurements, in their shares; see
+    `learners.shared_method` for their source numbers."""
     plan = run.plan
     sources = [
         annotated(restored_data(view, run.data.views[view.name], run.cache_bytes).dataset, source=number)
@@ -61,11 +62,13 @@ def _shared_data(run: Run, completed: list[np.ndarray]) -> StageData:
     if completed:
         shares = {"clean": plan.later_clean_share, "completed": plan.completed_share}
     total = of_views / (1 - sum(shares.values()))
-    whole = [repeated(run.data.clean.dataset, max(1, round(total * shares["clean"])))]
-    if completed:
-        images = array_dataset("completed", np.concatenate(completed).astype(np.float32))
-        whole.append(repeated(images, max(1, round(total * shares["completed"]))))
-    return StageData(concatenated("shared", [*(annotated(part, source=0) for part in whole), *sources]))
+    whole = [annotated(repeated(run.data.clean.dataset, max(1, round(total * shares["clean"]))), source=0)]
+    count = sum(map(len, completed))
+    for number, images in enumerate(completed, start=1 + len(sources)):
+        part = array_dataset(f"completed {number}", images.astype(np.float32))
+        size = max(1, round(total * shares["completed"] * len(images) / count))
+        whole.append(annotated(repeated(part, size), source=number))
+    return StageData(concatenated("shared", [*whole, *sources]))
 
 
 def train_shared(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:

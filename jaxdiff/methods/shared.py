@@ -11,6 +11,10 @@ images. Few clean examples teach the last one; what they have in common with the
 `rate` on the pixels that Q reaches and 0 elsewhere, rate = rank Q / (pixels it reaches): 1 for crops, masks and
 whole images, c for averages. A lifted view has noise sigma sqrt(rate) in each pixel that it reaches.
 
+*Completed images.* A measurement of view i whose hidden part was drawn given what is seen is shown whole, m =
+1, but only what was measured is asked for: Q x_sigma = x_sigma in (1), P_i (D - x) in the loss. What was drawn
+is a setting for the network, never its target, so that it does not learn its own errors.
+
 *Boxes.* Where A_i shows pixels (rate = 1) a smaller view shows fewer: with probability `boxes`, Q is P_i and a
 random rectangle, drawn anew at every step. Borders of what is seen then lie everywhere, and not only where the
 views end, so that the network learns what a pixel is worth that is not shown; and there is no end of views of
@@ -34,7 +38,7 @@ from jaxdiff.diffusion.noise import NoiseDistribution, edm_weight, expand
 from jaxdiff.diffusion.preconditioning import edm_preconditioning
 from jaxdiff.methods.base import Denoiser, Method, Params, raw_network
 from jaxdiff.networks import init_key
-from jaxdiff.operators import LinearOperator, describe
+from jaxdiff.operators import LinearOperator, build, describe
 
 LEAST_SIDE = 4  # of a random rectangle, in pixels
 
@@ -46,11 +50,13 @@ class Kind(NamedTuple):
       operator: A, with A A^T = c I and no parameters of its own for each example.
       coverage: m, (H, W, C) float32: `rate` on the pixels that A reaches, 0 elsewhere.
       rate: rank A / pixels reached, in (0, 1].
+      asked: the kind of what the loss asks for; None for all that is shown.
     """
 
     operator: LinearOperator
     coverage: np.ndarray
     rate: float
+    asked: "Kind | None" = None
 
 
 def kind_of(operator: LinearOperator) -> Kind:
@@ -71,6 +77,12 @@ def kind_of(operator: LinearOperator) -> Kind:
         reached = np.abs(np.asarray(operator.pinv(operator(probes)))).max(axis=0) > 1e-6
         rate = float(jnp.sum(signs * operator.project(signs))) / max(int(reached.sum()), 1)
     return Kind(operator, (rate * reached).astype(np.float32), rate)
+
+
+def completed_kind(measured: Kind) -> Kind:
+    """Whole images of which only what `measured` shows was measured."""
+    shape = measured.operator.in_shape
+    return Kind(build("identity", shape), np.ones(shape, np.float32), 1.0, measured)
 
 
 def random_boxes(key: jax.Array, count: int, shape: tuple[int, ...]) -> jax.Array:
@@ -128,10 +140,13 @@ def shared(
         raise ValueError(f"shared: boxes is a probability, in [0, 1]; got {boxes}")
     coverages = jnp.asarray(np.stack([kind.coverage for kind in kinds]))
     rates = jnp.asarray([kind.rate for kind in kinds], jnp.float32)
+    targets = [kind.asked or kind for kind in kinds]
+    reached = jnp.asarray(np.stack([target.coverage > 0 for target in targets]))
+    boxed = jnp.asarray([kind.rate > 0.999 and kind.asked is None for kind in kinds])
 
-    def projected(values, source):
+    def projected(values, source, of=kinds):
         """P_i of each example's own kind."""
-        every = [kind.operator.pinv(kind.operator(values)) for kind in kinds]
+        every = [kind.operator.pinv(kind.operator(values)) for kind in of]
         return sum(
             jnp.where(expand(source == number, values), value, 0.0) for number, value in enumerate(every)
         )
@@ -146,7 +161,7 @@ def shared(
         coverage, count = coverages[source], source.shape[0]
         use_key, box_key = jax.random.split(key)
         box = jnp.broadcast_to(random_boxes(box_key, count, coverage.shape[1:]), coverage.shape)
-        use = (jax.random.uniform(use_key, (count,)) < boxes) & (rates[source] > 0.999)
+        use = (jax.random.uniform(use_key, (count,)) < boxes) & boxed[source]
         # A rectangle that shows nothing of the view would be an example without content.
         use &= jnp.sum(coverage * box, axis=(1, 2, 3)) > 0
         box = jnp.where(expand(use, box), box, 1.0)
@@ -161,9 +176,9 @@ def shared(
         white = jax.random.normal(noise_key, x.shape, x.dtype)
         noisy = box * (x + expand(sigma, x) * projected(white, source))
         denoised = conditioned(network, sigma_data, params, dropout_key)(noisy, level, coverage)
-        error = box * projected(denoised - x, source)
-        reached = jnp.maximum(jnp.sum(coverage > 0, axis=(1, 2, 3)), 1)
-        squares = jnp.sum(jnp.square(error), axis=(1, 2, 3)) / reached
+        error = box * projected(denoised - x, source, targets)
+        asked = jnp.maximum(jnp.sum(reached[source] & (box > 0), axis=(1, 2, 3)), 1)
+        squares = jnp.sum(jnp.square(error), axis=(1, 2, 3)) / asked
         return (edm_weight(level, sigma_data) * squares).mean(), {}
 
     def denoiser(params):

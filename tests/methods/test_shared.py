@@ -7,7 +7,7 @@ import pytest
 
 from jaxdiff import operators
 from jaxdiff.diffusion.gaussian import gaussian_from_covariance
-from jaxdiff.methods.shared import LEAST_SIDE, kind_of, random_boxes, shared, view_denoiser
+from jaxdiff.methods.shared import LEAST_SIDE, completed_kind, kind_of, random_boxes, shared, view_denoiser
 from tests.methods.linear_family import LinearByCoverage, batch_of, minimise, one_level
 
 SHAPE, SIGMA, COUNT = (2, 2, 1), 0.7, 120_000
@@ -82,6 +82,52 @@ def test_views_taken_for_whole_images_are_a_mutation_that_is_seen():
     x, sigma = points()
     wrong = method.denoiser(minimise(method, blind))(x, sigma)
     assert float(jnp.max(jnp.abs(wrong - LAW.denoiser(x, sigma)))) > 0.2
+
+
+def completed_data(faithful=True):
+    """Halves of images, the other half drawn given the first (or, unfaithfully, from another image)."""
+    x = LAW.sample(jax.random.key(2), COUNT)
+    source = jnp.arange(COUNT) % 2
+    seen = jnp.where(
+        (source == 0)[:, None], jnp.array([True, True, False, False]), jnp.array([False, False, True, True])
+    )
+    # The hidden part of a Gaussian given what is seen: that of another draw, corrected by regression.
+    other = LAW.sample(jax.random.key(3), COUNT).reshape(COUNT, 4)
+    flat, filled = x.reshape(COUNT, 4), []
+    for top in (True, False):
+        s, h = ((0, 1), (2, 3)) if top else ((2, 3), (0, 1))
+        gain = COVARIANCE[np.ix_(h, s)] @ np.linalg.inv(COVARIANCE[np.ix_(s, s)])
+        moved = other[:, list(h)] + faithful * (flat[:, list(s)] - other[:, list(s)]) @ jnp.asarray(
+            gain.T, jnp.float32
+        )
+        filled.append(other.at[:, jnp.array(h)].set(moved))
+    hidden = jnp.where((source == 0)[:, None], filled[0], filled[1])
+    return batch_of(jnp.where(seen, flat, hidden).reshape(x.shape)).replace(source=source)
+
+
+@pytest.mark.parametrize("faithful", [True, False])
+def test_completed_halves_alone_teach_whole_images(faithful):
+    """No example was ever whole; the mutation draws the hidden half without looking at the seen one."""
+    bottom = kind_of(operators.build("crop", SHAPE, top=1, left=0, height=1, width=2))
+    kinds = [completed_kind(KINDS[1]), completed_kind(bottom)]
+    method = shared(LinearByCoverage((PATTERNS[0],)), one_level(SIGMA), 1.0, kinds)
+    x, sigma = points()
+    learnt_there = method.denoiser(minimise(method, completed_data(faithful)))(x, sigma)
+    error = float(jnp.max(jnp.abs(learnt_there - LAW.denoiser(x, sigma))))
+    assert error < 0.03 if faithful else error > 0.2
+
+
+def test_what_was_drawn_is_never_a_target():
+    kinds = [completed_kind(KINDS[1])]
+    network = LinearByCoverage((PATTERNS[0],))
+    method = shared(network, one_level(SIGMA), 1.0, kinds)
+    batch = batch_of(LAW.sample(jax.random.key(4), 64)).replace(source=jnp.zeros(64, jnp.int32))
+    params = method.init(jax.random.key(0), batch)
+    moved = batch.replace(
+        y=batch.y.at[:, 1].add(5.0)
+    )  # the hidden row: F = 0 leaves D = c_skip x_sigma there
+    first, second = (method.loss(params, b, jax.random.key(1))[0] for b in (batch, moved))
+    assert float(first) == float(second)
 
 
 def test_what_a_view_does_not_show_is_never_looked_at():
