@@ -106,7 +106,8 @@ def check_names(config: ConfigDict) -> None:
         if get(config, path) <= 0:
             raise ConfigError(f"config.{path}: must be positive, got {get(config, path)}")
     users = needs_clean(config)
-    minima = {"data.held_out": 2, "bands.count": 2, "sample.steps": 2}
+    minima = {"data.held_out": 2, "bands.count": 2, "sample.steps": 2, "sample.count": 1, "sample.batch": 1}
+    minima |= {"evaluate.batch": 1, "evaluate.max_images": 2, "evaluate.resamples": 2}
     if users or not config.data.reference:
         minima["data.clean"] = 2
     if config.methods:
