@@ -16,9 +16,9 @@ from rich.console import Console
 from jaxdiff.data.pixels import to_bytes
 from jaxdiff.diffusion.noise import karras_schedule
 from jaxdiff.export import Model, SamplerDefaults, load
+from jaxdiff.progress import StageProgress
 from jaxdiff.report.images import save_grid
 from jaxdiff.sampling import Churn, image_keys, sample_images
-from jaxdiff.training.progress import StageProgress
 
 SHOWN = 400  # images in the grid, at most
 EXAMPLES = """examples:

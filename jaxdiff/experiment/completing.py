@@ -20,8 +20,8 @@ from jaxdiff.experiment.data import StageData
 from jaxdiff.experiment.plan import EmPlan, ViewPlan
 from jaxdiff.methods.em import complete
 from jaxdiff.operators import LinearOperator
+from jaxdiff.progress import StageProgress
 from jaxdiff.sampling import replacement_draw
-from jaxdiff.training.progress import StageProgress
 
 Denoise = Callable[[Any, jax.Array, jax.Array], jax.Array]  # (arrays, x, sigma) -> denoised
 

@@ -22,12 +22,12 @@ from jaxdiff.experiment.results import device_name
 from jaxdiff.experiment.sampling import draw_samples
 from jaxdiff.experiment.stages import Run
 from jaxdiff.export import CONFIG, Model, SamplerDefaults, load, save
+from jaxdiff.progress import StageProgress
 from jaxdiff.report.images import pair_grid, save_grid, save_picture
 from jaxdiff.report.numbers import duration
 from jaxdiff.sample import draw_images
 from jaxdiff.training.loop import steps_done
 from jaxdiff.training.metrics import read_metrics
-from jaxdiff.training.progress import StageProgress
 
 RESULTS = "distill.json"
 TIMED_BATCH, TIMED_CALLS = 64, 10

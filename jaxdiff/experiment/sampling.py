@@ -18,9 +18,9 @@ from jaxdiff.experiment.learners import cascade_method, learnt_denoiser, masked_
 from jaxdiff.experiment.model import method_denoiser
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import Plan
+from jaxdiff.progress import StageProgress
 from jaxdiff.report.images import save_grid
 from jaxdiff.sampling import Churn, fixed_mask, image_keys, member, multi_mask_guidance, sample_images
-from jaxdiff.training.progress import StageProgress
 
 
 def sampled_methods(plan: Plan) -> list[str]:

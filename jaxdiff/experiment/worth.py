@@ -28,10 +28,10 @@ from jaxdiff.experiment.checks import ConfigError, choose
 from jaxdiff.experiment.compare import clean_counts
 from jaxdiff.experiment.results import versions
 from jaxdiff.experiment.variants import changes, load_variant, with_changes
+from jaxdiff.progress import StageProgress
 from jaxdiff.report.terminal import print_worth
 from jaxdiff.report.worth_page import write_worth_page
 from jaxdiff.training.loop import StopRequest
-from jaxdiff.training.progress import StageProgress
 
 MARGIN = 1.15  # a run is started where there is time for this much of the longest so far
 
