@@ -191,6 +191,7 @@ def get_config() -> ConfigDict:
     config.shared = shared = stage()  # one network for the views of the method 'shared' and for whole images
     shared.clean_share = 0.25  # share of clean examples in what it is shown
     shared.boxes = 0.0  # probability that only a random rectangle of an example is shown
+    shared.least_side = 4  # of such a rectangle, in pixels
     shared.em = em()  # laps > 1: the views' measurements are completed by draws of the lap before, and
     shared.em.laps = 1
     # what else changes in laps after the first: their steps (each), and dropout, which completed images make needless
@@ -249,7 +250,9 @@ def get_config() -> ConfigDict:
     compare.runs = ()  # variants of the config file, each trained for every seed
     compare.rows = ConfigDict()  # NAME: 'RUN/METHOD'
     compare.seeds = (0, 1, 2)  # of everything but the split
-    compare.clean = 100  # clean examples of every run but the oracle's, one in five of them to tune on
+    compare.clean = 100  # clean examples of every run but the oracle's, those to tune on included
+    compare.tuning_share = 0.1  # share of the clean examples that is tuned on, rounded, at least one example
+    compare.shown = 64  # samples of a row on the page
     compare.baseline = ""  # the row from the clean examples alone
     compare.oracle = ""  # the row for which everything is clean
     compare.headline = ""  # the row whose gap closed is the headline
@@ -274,6 +277,7 @@ def get_config() -> ConfigDict:
     )  # of one image, in any money; a SOURCE costs what a clean one does
     worth.spend = 100.0  # money to be spent
     worth.budget_minutes = 0.0  # 0: the whole grid
+    worth.margin = 1.15  # a run is started where there is time left for this much of the longest so far
     worth.resamples = 400  # bootstrap refits of each law
 
     config.theory = theory = ConfigDict()  # for task = 'gaussian_theory'

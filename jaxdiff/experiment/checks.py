@@ -87,6 +87,10 @@ def check_names(config: ConfigDict) -> None:
             "config.shared: clean_share must lie between 0 and 1, and later_clean_share and completed_share, positive, "
             f"sum to less than 1; got {shared.clean_share}, {shared.later_clean_share} and {shared.completed_share}"
         )
+    if not 0 <= shared.boxes <= 1:
+        raise ConfigError(f"config.shared.boxes: a probability, in [0, 1]; got {shared.boxes}")
+    if shared.least_side < 1:
+        raise ConfigError(f"config.shared.least_side: at least 1 pixel, got {shared.least_side}")
     for name, view in config.views.items():
         _check_view(f"views.{name}", view)
     shared = [name for name, view in config.views.items() if view.method == "shared"]

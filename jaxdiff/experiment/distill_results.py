@@ -1,6 +1,7 @@
 """What a distillation lost, in nats on the held-out images, and what it saved; the model as a directory of its own."""
 
 import json
+import shlex
 import time
 from collections.abc import Callable
 from typing import Any
@@ -200,7 +201,7 @@ def run_distill(run: Run, parts: Parts, distilled: DistillPlan, command_line: li
     held_out = run.data.held_out[: run.config.evaluate.max_images]
     results = {
         "title": run.config.title,
-        "command": " ".join(command_line),
+        "command": shlex.join(command_line),
         "seed": run.config.seed,
         "device": device_name(),
         "asked": asked,
