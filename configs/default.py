@@ -154,9 +154,12 @@ def get_config() -> ConfigDict:
     data.reference = (
         0  # further clean examples for the Gaussian of nats_over_gaussian alone; 0: it uses `clean`
     )
-    # tuning and clean are taken out of so many examples, the rest of which nobody uses, so that the views are the same
-    # examples for every number of clean ones; 0: out of just as many as they are
+    # tuning and clean are taken out of so many examples, so that the views' other examples are the same for every
+    # number of clean ones; 0: out of just as many as they are
     data.reserved = 0
+    data.unused_clean = (
+        "none"  # what reserved examples that are not clean are for: none | views (by their shares)
+    )
     data.split_seed = 0  # of the hash that splits the examples
     data.flip = False  # random horizontal flips of clean images
     data.cache_gib = 1.0  # measurements of a view are kept in memory up to this size

@@ -27,6 +27,7 @@ CHOICES = {
     "train.sharding": STATE_RULES,
     "sample.sampler": ("heun", "euler"),
     "sample.through": ("members", "fixed_mask", "guided"),
+    "data.unused_clean": ("none", "views"),
     "data.resize": ("bilinear", "box", "lanczos"),
 }
 

@@ -15,9 +15,9 @@ from jaxdiff.data.loader import batches
 from jaxdiff.data.measured import MeasurementSource, open_measurements
 from jaxdiff.data.mixture import annotated, as_measured, concatenated
 from jaxdiff.data.sources import Source, open_source
-from jaxdiff.data.split import hash_split
 from jaxdiff.experiment.checks import ConfigError, at
 from jaxdiff.experiment.plan import ViewPlan, view_operator
+from jaxdiff.experiment.splitting import split_parts
 from jaxdiff.methods.finetune import restored, seen_in
 from jaxdiff.operators import LinearOperator, Measurement
 
@@ -81,48 +81,6 @@ class ExperimentData(NamedTuple):
         return self.reference if len(self.reference) else self.clean_images()
 
 
-def split_sizes(config: Any, total: int) -> dict[str, int]:
-    """Sizes of the parts; what is left after held-out, reference, tuning and clean is the pool of the views.
-
-    With `data.reserved` the pool begins after so many examples for tuning and clean, used or not: the views are then
-    the same whatever the number of clean examples.
-
-    Raises:
-      ConfigError: the parts ask for more examples than there are.
-    """
-    data = config.data
-    sizes = {part: data[part] for part in ("held_out", "reference", "tuning", "clean")}
-    given = sizes["tuning"] + sizes["clean"]
-    if data.reserved:
-        if data.reserved < given:
-            raise ConfigError(
-                f"config.data.reserved: {data.reserved} examples are kept for tuning and clean, which ask for {given}"
-            )
-        sizes["unused"] = data.reserved - given
-    pool = total - sum(sizes.values())
-    if pool < 0:
-        asked = " + ".join(part for part, size in sizes.items() if size)
-        raise ConfigError(
-            f"config.data: {asked} = {sum(sizes.values())} examples are asked for, '{data.source}' has {total}"
-        )
-    for name, view in config.views.items():
-        if view.source:
-            continue
-        share = view.examples
-        sizes[f"view/{name}"] = int(pool * share + 1e-6) if share <= 1 else int(share)
-        if sizes[f"view/{name}"] < 1:
-            raise ConfigError(
-                f"config: the part 'view/{name}' is empty ({total} examples in '{data.source}')"
-            )
-    asked = sum(size for name, size in sizes.items() if name.startswith("view/"))
-    if asked > pool:
-        raise ConfigError(
-            f"config.views: the views ask for {asked} examples in all, the pool has {pool} (of {total}, after "
-            f"held_out, reference, tuning and clean); lower config.views.<name>.examples"
-        )
-    return sizes
-
-
 def _pixel_rules(config: Any) -> dict[str, Any]:
     data = config.data
     return {
@@ -183,7 +141,7 @@ def load_data(config: Any, console: Console) -> ExperimentData:
     """
     data, source = config.data, open_clean(config)
     total = min(len(source), data.limit) if data.limit else len(source)
-    parts = hash_split(total, data.split_seed, split_sizes(config, total))
+    parts = split_parts(config, total)
     shape, limit = tuple(source.shape), int(data.cache_gib * 2**30)
     counts = {name: len(indices) for name, indices in parts.items()}
     views, view_operators, noise, report = {}, {}, {}, dict(source.report)
