@@ -116,7 +116,9 @@ def measures(data):
     noise = GRID[0] * jax.random.normal(jax.random.key(0), (200, *data.image_shape))
     drawn = np.asarray(jax.jit(partial(sample, denoiser, sigmas=GRID))(noise))
     flat = [images.reshape(len(images), -1) for images in (drawn, asked, control)]
-    attack = denoising_attack(lambda _, x, sigma: denoiser(x, sigma), (), asked, control, sigma=1.0, seed=0)
+    attack = denoising_attack(
+        lambda _, x, sigma: denoiser(x, sigma), (), asked, control, sigma=1.0, seed=0, repeats=2
+    )
     return similarity(*flat, "euclidean"), attack
 
 

@@ -1,5 +1,7 @@
 """The price list's runs: when one more is started. What is made of them: tests/evaluation/test_worth.py."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from jaxdiff.experiment import worth
@@ -8,7 +10,7 @@ from jaxdiff.experiment.checks import ConfigError
 
 def test_a_run_is_started_where_there_is_time_for_it(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(worth.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(worth, "time", SimpleNamespace(monotonic=lambda: now[0]))
     in_time = worth._deadline(10.0, 1.5)
     assert in_time(399.0) and not in_time(401.0)  # 1.5 times of it in 600 seconds
     now[0] += 300
