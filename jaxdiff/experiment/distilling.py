@@ -35,6 +35,7 @@ from jaxdiff.training.progress import StageProgress
 
 SAMPLING = (
     "sampler",
+    "eta",
     "sigma_min",
     "sigma_max",
     "rho",
