@@ -314,12 +314,18 @@ def get_config() -> ConfigDict:
     sample.guidance = 0.1  # guided: scale of the multi-mask guidance
     # for --mode=sample: one of config.methods, view/NAME or gaussian; empty: the last of what is there
     sample.method = "residual"
-    sample.sampler = "heun"  # heun | euler
+    # heun (two evaluations a step) | euler | ddim | ancestral (docs/samplers.md)
+    sample.sampler = "heun"
+    sample.eta = 0.0  # ddim: share of fresh noise, 0 (Euler's step) to 1 (ancestral)
     sample.steps = 18
-    sample.sigma_min = 0.01
+    sample.sigma_min = (
+        0.01  # the denoiser is not asked below it: of one learnt from noisy data, where it was taught
+    )
+    # what --mode=sample writes: denoised, D(x, sigma_min) | noisy, the state at sigma_min with its noise (float32)
+    sample.stop = "denoised"
     sample.sigma_max = 80.0
     sample.rho = 7.0
-    sample.s_churn = 0.0  # stochasticity (EDM algorithm 2)
+    sample.s_churn = 0.0  # stochasticity (EDM algorithm 2) of heun and euler
     sample.s_min = 0.05
     sample.s_max = 50.0
     sample.s_noise = 1.003

@@ -9,6 +9,7 @@ from jaxdiff import operators, registry
 from jaxdiff.data.damage import FAMILIES as DAMAGES
 from jaxdiff.methods.consistency import STARTS
 from jaxdiff.methods.tweedie import WEIGHTINGS
+from jaxdiff.sampling import SAMPLERS, STOPS, freshness
 from jaxdiff.training.sharding import STATE_RULES
 
 CANDIDATES = ("gaussian", "fusion", "anchored", "shared")
@@ -16,7 +17,7 @@ VIEW_METHODS = ("denoising", "shared", "ambient", "tweedie", "gsure", "em", "omn
 METHODS = ("views_only", "shared", "residual", "completed", "clean_only", "finetune", "cascade")
 OWN_SPACE = ("denoising", "shared")  # the view's denoiser is one in its own space
 OF_VIEWS = ("views_only", "residual", "completed")
-SAMPLERS = ("heun", "euler", "replacement")  # of em
+EM_SAMPLERS = ("heun", "euler", "replacement")
 CHOICES = {
     "task": ("images", "gaussian_toy", "gaussian_theory"),
     "composition.gaussian": ("ledoit_wolf", "ppca", "empirical"),
@@ -25,7 +26,8 @@ CHOICES = {
     "train.decay": ("constant", "cosine"),
     "train.dtype": ("float32", "bfloat16"),
     "train.sharding": STATE_RULES,
-    "sample.sampler": ("heun", "euler"),
+    "sample.sampler": SAMPLERS,
+    "sample.stop": STOPS,
     "sample.through": ("members", "fixed_mask", "guided"),
     "data.unused_clean": ("none", "views"),
     "data.resize": ("bilinear", "box", "lanczos"),
@@ -76,7 +78,7 @@ def check_names(config: ConfigDict) -> None:
             "config.methods = ('clean_only',)"
         )
     for path in ("shared.em", "completed.em", *(f"views.{name}.em" for name in config.views)):
-        choose(f"{path}.sampler", get(config, path).sampler, SAMPLERS)
+        choose(f"{path}.sampler", get(config, path).sampler, EM_SAMPLERS)
         if get(config, path).sampler == "replacement" and path != "shared.em":
             raise ConfigError(
                 f"config.{path}.sampler: replacement is for noiseless views with A A^T = c I, those of the method "
@@ -107,6 +109,10 @@ def check_names(config: ConfigDict) -> None:
     made = ["gaussian", *(f"view/{name}" for name in config.views), *config.methods]
     if config.sample.method:
         choose("sample.method", config.sample.method, [*made, *METHODS])
+    try:
+        freshness(config.sample.sampler, config.sample.eta, config.sample.s_churn)
+    except ValueError as error:
+        raise at("sample", error) from None
     for path in ("train.steps", "train.batch", "train.lr", "train.checkpoint_every", "train.tune_every"):
         if get(config, path) <= 0:
             raise ConfigError(f"config.{path}: must be positive, got {get(config, path)}")

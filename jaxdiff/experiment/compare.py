@@ -16,6 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from rich.console import Console
 
+from jaxdiff.diffusion.noise import karras_schedule
 from jaxdiff.evaluation import certificate
 from jaxdiff.evaluation.bootstrap import over_seeds_and_images
 from jaxdiff.evaluation.gap import NoGap, gap_closed
@@ -28,6 +29,7 @@ from jaxdiff.experiment.variants import changes, load_variant, reaching_runs, wi
 from jaxdiff.report.compare_page import write_compare_page
 from jaxdiff.report.sentences import winner_sentence
 from jaxdiff.report.terminal import print_compare
+from jaxdiff.sampling import evaluations
 from jaxdiff.training.loop import StopRequest
 
 LEAST_SAMPLES = (
@@ -143,6 +145,7 @@ def summarise(
     nats = _nats(cells, rows, root, seeds)
     baseline, oracle = nats[settings.baseline], nats[settings.oracle]
     entries, curves, drawn = [], {}, {}
+    calls = evaluations(config.sample.sampler, karras_schedule(config.sample.steps))
     for row in rows:
         measured, errors = read_cell(cells[row.run, seeds[0]], root)
         method, values = measured["methods"][row.method], nats[row.name]
@@ -159,7 +162,7 @@ def summarise(
                 "images_seen": method["images_seen"],
                 "train_gflop_per_image": method["train_flops"] / max(method["images_seen"], 1) / 1e9,
                 "train_pflop": method["train_flops"] / 1e15,
-                "sampling_gflop_per_image": method["denoiser_flops"] * (2 * config.sample.steps - 1) / 1e9,
+                "sampling_gflop_per_image": method["denoiser_flops"] * calls / 1e9,
                 "seconds": method["seconds"],
                 "parameters": method["parameters"],
                 "quality": {},

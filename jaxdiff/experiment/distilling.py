@@ -35,6 +35,7 @@ from jaxdiff.training.loop import Interrupted
 
 SAMPLING = (
     "sampler",
+    "eta",
     "sigma_min",
     "sigma_max",
     "rho",
