@@ -62,7 +62,7 @@ def repaint(
             back = jnp.sqrt(jnp.maximum(now**2 - after**2, 0.0)) * white_noise(keys, shape, 3 * number + 2)
             return lower + back, lower
 
-        # The last draw's way back up is not used; after = 0 has one draw to make and repeats it.
+        # The last draw's way back up is not used.
         _, lower = jax.lax.scan(draw, x, jnp.arange(resamples))
         return lower[-1]
 
