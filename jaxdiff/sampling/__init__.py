@@ -9,6 +9,7 @@ from jaxdiff.sampling.degradation import (
 from jaxdiff.sampling.masked import fixed_mask, member, multi_mask_guidance
 from jaxdiff.sampling.posterior import posterior_denoiser
 from jaxdiff.sampling.replacement import replacement_draw
+from jaxdiff.sampling.restore import GUIDANCES, posterior_draws, restore
 from jaxdiff.sampling.samplers import (
     SAMPLERS,
     STOPS,
@@ -21,6 +22,7 @@ from jaxdiff.sampling.samplers import (
 )
 
 __all__ = [
+    "GUIDANCES",
     "SAMPLERS",
     "STOPS",
     "Churn",
@@ -31,8 +33,10 @@ __all__ = [
     "member",
     "multi_mask_guidance",
     "posterior_denoiser",
+    "posterior_draws",
     "replacement_draw",
     "restoration_degradation",
+    "restore",
     "sample",
     "sample_images",
     "step_from_drift_and_diffusion",
