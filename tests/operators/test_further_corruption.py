@@ -22,6 +22,9 @@ MASKS = {
 FAMILIES = {
     **MASKS,
     "sensing": {"measurements": 40, "matrices": 3},
+    # 12 lines, 6 of them seen, of which a share of 1/2 is 3.
+    "fourier": {"acceleration": 2, "center": 2},
+    "multicoil_fourier": {"acceleration": 2, "center": 2, "coils": 2},
 }
 EXTRA = {
     "per_channel": ("pixel_mask", {"p": 0.3, "per_channel": True}),
