@@ -56,7 +56,7 @@ class Settings(NamedTuple):
     """What the openers of the sources need besides their own argument; see `open_source`.
 
     `skip_odd_sizes`: where no `image_size` is set, images of another size than most are left out as broken
-    ones are; otherwise images of different sizes are an error.
+    ones are; otherwise images of different sizes are an error. `coils`: virtual coils of multi-coil k-space.
     """
 
     rules: PixelRules = PixelRules()
@@ -64,6 +64,7 @@ class Settings(NamedTuple):
     split: str = "train"
     data_dir: str | None = None
     skip_odd_sizes: bool = False
+    coils: int = 8
 
 
 def make_rules(

