@@ -66,12 +66,13 @@ class FastMriSource:
         return self._gather("k_space", indices), self._gather("maps", indices)
 
     def _gather(self, part, indices):
-        found = []
-        for index in np.asarray(indices, np.int64):
+        like = getattr(self._volumes[0], part)
+        found = np.empty((len(indices), *like.shape[1:]), like.dtype)
+        for row, index in enumerate(np.asarray(indices, np.int64)):
             volume = int(np.searchsorted(self._ends, index, side="right"))
             start = self._ends[volume - 1] if volume else 0
-            found.append(getattr(self._volumes[volume], part)[index - start])
-        return np.stack(found)
+            found[row] = getattr(self._volumes[volume], part)[index - start]
+        return found
 
 
 def open_fastmri(argument: str, settings: Settings) -> FastMriSource:
@@ -162,6 +163,8 @@ def prepare(k_space: np.ndarray, size: tuple[int, int], coils: int) -> Volume:
         )
     images, compressed, maps = [], [], []
     for number, one in enumerate(k_space):
+        if not one.any():
+            raise ValueError(f"slice {number}: k-space is 0 everywhere")
         one = compress(fft(_centred(inverse_fft(one), size)), coils)
         sensitivity = mri.app.EspiritCalib(one, calib_width=CALIBRATION, show_pbar=False).run()
         image = np.sum(np.conj(sensitivity) * inverse_fft(one), axis=0)
