@@ -76,7 +76,7 @@ def tiny() -> ConfigDict:
     config.data.gap = 64  # 8 slices of 1 mm
     config.data.held_out, config.data.reference = 96, 32
     config.network.update(channels=32, channel_mults=(1, 2, 2), blocks=1, patch=2, dropout=0.1)
-    config.train.update(steps=6000, batch=16, lr=1e-3, warmup=100, decay="cosine", checkpoint_every=500)
+    config.train.update(steps=2500, batch=16, lr=1e-3, warmup=100, decay="cosine", checkpoint_every=500)
     config.train.ema_halflife = 5000.0
     config.crosstable.update(images=48, batch=16)
     config.sample.update(count=16, batch=16)
@@ -94,7 +94,7 @@ def smoke() -> ConfigDict:
     config.data.limit = 80
     config.composition.rank = 2
     config.network.update(channels=8, channel_mults=(1,))
-    config.train.update(steps=4, batch=4, warmup=2, checkpoint_every=2)
+    config.train.update(steps=4, batch=8, warmup=2, checkpoint_every=2)
     config.bands.count = 4
     config.evaluate.update(resamples=100, batch=8)
     config.crosstable.update(images=5, batch=4, accelerations=(2, 4), shown=2)

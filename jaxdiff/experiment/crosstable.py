@@ -43,7 +43,7 @@ from jaxdiff.training.loop import StopRequest
 BASELINES = "baselines"
 
 
-def test_operator(config: ConfigDict, acceleration: float, shape: tuple[int, ...]) -> LinearOperator:
+def tested_operator(config: ConfigDict, acceleration: float, shape: tuple[int, ...]) -> LinearOperator:
     """The view's operator at another acceleration.
 
     Raises:
@@ -95,7 +95,7 @@ def _test(
 ) -> dict[str, np.ndarray]:
     """Scores and first images of every method at one acceleration."""
     settings = config.crosstable
-    operator = test_operator(config, acceleration, data.image_shape)
+    operator = tested_operator(config, acceleration, data.image_shape)
     rows = _chosen(len(data.held_out), settings.images)
     truth = data.held_out[rows]
     measured = data.measured_held_out(operator, settings.seed).take(rows)

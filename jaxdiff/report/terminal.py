@@ -155,9 +155,9 @@ def print_compare(compare: Mapping, report_path: str | Path, console: Console) -
 
 
 def crosstable_table(table: Mapping) -> Table:
-    """Rows: model and method; NRMSE at each acceleration with its interval."""
+    """Rows: model and method; NRMSE at each acceleration."""
     accelerations = table.get("accelerations") or []
-    shown = _table("NRMSE of magnitude images (lower is better), and its 95 % interval, at test acceleration")
+    shown = _table("NRMSE of magnitude images at each test acceleration (lower is better)")
     shown.add_column("model", overflow="fold", max_width=20)
     shown.add_column("method", overflow="fold", max_width=14)
     for acceleration in accelerations:
@@ -166,7 +166,7 @@ def crosstable_table(table: Mapping) -> Table:
         cells = []
         for acceleration in accelerations:
             entry = entries.get(acceleration, {}).get("nrmse")
-            cells.append(f"{fixed(interval(entry)[0], 3)} {spread(entry, 3, '-')}" if entry else "-")
+            cells.append(fixed(interval(entry)[0], 4) if entry else "-")
         shown.add_row(escape(run or "-"), escape(method.replace("_", " ")), *map(_ascii, cells))
     return shown
 
