@@ -168,9 +168,12 @@ def get_config() -> ConfigDict:
     data.reference = (
         0  # further clean examples for the Gaussian of nats_over_gaussian alone; 0: it uses `clean`
     )
-    # tuning and clean are taken out of so many examples, the rest of which nobody uses, so that the views are the same
-    # examples for every number of clean ones; 0: out of just as many as they are
+    # tuning and clean are taken out of so many examples, so that the views' other examples are the same for every
+    # number of clean ones; 0: out of just as many as they are
     data.reserved = 0
+    data.unused_clean = (
+        "none"  # what reserved examples that are not clean are for: none | views (by their shares)
+    )
     data.split_seed = 0  # of the hash that splits the examples
     # hash: parts are random; slab: runs of neighbours, for slices of volumes, frames of films (data/split.py)
     data.split_by = "hash"
@@ -209,6 +212,7 @@ def get_config() -> ConfigDict:
     config.shared = shared = stage()  # one network for the views of the method 'shared' and for whole images
     shared.clean_share = 0.25  # share of clean examples in what it is shown
     shared.boxes = 0.0  # probability that only a random rectangle of an example is shown
+    shared.least_side = 4  # of such a rectangle, in pixels
     shared.em = em()  # laps > 1: the views' measurements are completed by draws of the lap before, and
     shared.em.laps = 1
     # what else changes in laps after the first: their steps (each), and dropout, which completed images make needless
@@ -267,7 +271,9 @@ def get_config() -> ConfigDict:
     compare.runs = ()  # variants of the config file, each trained for every seed
     compare.rows = ConfigDict()  # NAME: 'RUN/METHOD'
     compare.seeds = (0, 1, 2)  # of everything but the split
-    compare.clean = 100  # clean examples of every run but the oracle's, one in five of them to tune on
+    compare.clean = 100  # clean examples of every run but the oracle's, those to tune on included
+    compare.tuning_share = 0.1  # share of the clean examples that is tuned on, rounded, at least one example
+    compare.shown = 64  # samples of a row on the page
     compare.baseline = ""  # the row from the clean examples alone
     compare.oracle = ""  # the row for which everything is clean
     compare.headline = ""  # the row whose gap closed is the headline
@@ -292,6 +298,7 @@ def get_config() -> ConfigDict:
     )  # of one image, in any money; a SOURCE costs what a clean one does
     worth.spend = 100.0  # money to be spent
     worth.budget_minutes = 0.0  # 0: the whole grid
+    worth.margin = 1.15  # a run is started where there is time left for this much of the longest so far
     worth.resamples = 400  # bootstrap refits of each law
 
     config.crosstable = crosstable = ConfigDict()  # for --mode=crosstable: models trained at R, tested at R
@@ -339,12 +346,18 @@ def get_config() -> ConfigDict:
     sample.guidance = 0.1  # guided: scale of the multi-mask guidance
     # for --mode=sample: one of config.methods, view/NAME or gaussian; empty: the last of what is there
     sample.method = "residual"
-    sample.sampler = "heun"  # heun | euler
+    # heun (two evaluations a step) | euler | ddim | ancestral (docs/samplers.md)
+    sample.sampler = "heun"
+    sample.eta = 0.0  # ddim: share of fresh noise, 0 (Euler's step) to 1 (ancestral)
     sample.steps = 18
-    sample.sigma_min = 0.01
+    sample.sigma_min = (
+        0.01  # the denoiser is not asked below it: of one learnt from noisy data, where it was taught
+    )
+    # what --mode=sample writes: denoised, D(x, sigma_min) | noisy, the state at sigma_min with its noise (float32)
+    sample.stop = "denoised"
     sample.sigma_max = 80.0
     sample.rho = 7.0
-    sample.s_churn = 0.0  # stochasticity (EDM algorithm 2)
+    sample.s_churn = 0.0  # stochasticity (EDM algorithm 2) of heun and euler
     sample.s_min = 0.05
     sample.s_max = 50.0
     sample.s_noise = 1.003

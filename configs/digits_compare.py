@@ -86,6 +86,11 @@ def regularised(part: ConfigDict) -> None:
     part.train.weight_decay = 0.05
 
 
+def stopped_early(part: ConfigDict, steps: int) -> None:
+    """At most so many steps, looked at often: clean examples are soon learnt by heart."""
+    part.train.update(steps=steps, tune_every=200, patience=10)
+
+
 def all_clean(config: ConfigDict) -> None:
     """The oracle: the clean examples, and those of the views as if they were clean."""
     config.title = "Digits: all clean"
@@ -102,7 +107,7 @@ def clean_only(config: ConfigDict) -> None:
     config.title = "Digits: the clean ones alone"
     config.methods = ("clean_only",)
     config.clean_only.grid = ((0.0, 0.0), (0.15, 0.02), (0.3, 0.05), (0.45, 0.15))
-    config.clean_only.train.update(steps=STEPS // 4, tune_every=200, patience=10)
+    stopped_early(config.clean_only, STEPS // 4)
 
 
 def shared(config: ConfigDict) -> None:
@@ -127,9 +132,7 @@ def views(config: ConfigDict) -> None:
     config.methods = ("views_only", "residual", "completed")
     for part in (config.residual, config.completed):
         regularised(part)
-        part.train.update(
-            steps=3000, tune_every=200, patience=10
-        )  # of three times the cost: the views are asked too
+        stopped_early(part, 3000)  # of three times the cost: the views are asked too
     config.completed.em.update(laps=1, examples=300, steps=16, cg_steps=1, sampler="euler")
 
 
@@ -150,7 +153,7 @@ def finetune(config: ConfigDict) -> None:
     config.methods = ("finetune",)
     config.finetune.view = "low_res"
     regularised(config.finetune)
-    config.finetune.train.update(steps=STEPS // 2, tune_every=200, patience=10)
+    stopped_early(config.finetune, STEPS // 2)
 
 
 def cascade(config: ConfigDict) -> None:
@@ -162,7 +165,7 @@ def cascade(config: ConfigDict) -> None:
     config.methods = ("cascade",)
     config.cascade.view = "low_res"
     regularised(config.cascade)
-    config.cascade.train.update(steps=STEPS // 2, tune_every=200, patience=10)
+    stopped_early(config.cascade, STEPS // 2)
 
 
 def omni(config: ConfigDict) -> None:

@@ -41,6 +41,7 @@ class SamplerDefaults(NamedTuple):
     s_min: float = 0.05
     s_max: float = 50.0
     s_noise: float = 1.0
+    eta: float = 0.0
 
 
 class Model(NamedTuple):

@@ -16,9 +16,10 @@ from rich.console import Console
 from jaxdiff.data.pixels import to_bytes
 from jaxdiff.diffusion.noise import karras_schedule
 from jaxdiff.export import Model, SamplerDefaults, load
+from jaxdiff.progress import StageProgress
+from jaxdiff.registry import lookup
 from jaxdiff.report.images import save_grid
-from jaxdiff.sampling import Churn, image_keys, sample_images
-from jaxdiff.training.progress import StageProgress
+from jaxdiff.sampling import SAMPLERS, STOPS, Churn, image_keys, sample_images
 
 SHOWN = 400  # images in the grid, at most
 EXAMPLES = """examples:
@@ -35,18 +36,23 @@ def draw_images(
     seed: int = 0,
     batch: int = 64,
     progress: Callable[[int], None] | None = None,
+    stop: str = "denoised",
 ) -> np.ndarray:
     """`count` images of a model, (count, H, W, C) in [-1, 1] (clipped).
 
-    The starting noise of an image is a function of (seed, its number); with churn the image depends on its batch
-    too.
+    With stop 'noisy', images in noise of `settings.sigma_min`, not clipped. All noise of an image but churn is a
+    function of (seed, its number); with churn the image depends on its batch too.
 
     Raises:
       ValueError: the sampler or the schedule makes no sense.
     """
     if count < 1 or batch < 1:
         raise ValueError(f"count and batch must be at least 1, got {count} and {batch}")
-    sigmas = karras_schedule(settings.steps, settings.sigma_min, settings.sigma_max, settings.rho)
+    lookup(dict.fromkeys(STOPS), stop, "stop")
+    noisy = stop == "noisy"
+    sigmas = karras_schedule(
+        settings.steps, settings.sigma_min, settings.sigma_max, settings.rho, to_zero=not noisy
+    )
     churn = Churn(settings.s_churn, settings.s_min, settings.s_max, settings.s_noise)
 
     @jax.jit
@@ -54,12 +60,13 @@ def draw_images(
         def denoiser(x, sigma):
             return model.apply(params, x, sigma)
 
-        return sample_images(denoiser, keys, model.image_shape, sigmas, settings.sampler, churn)
+        return sample_images(denoiser, keys, model.image_shape, sigmas, settings.sampler, churn, settings.eta)
 
     size, images = min(batch, count), []
+    bounds = (-np.inf, np.inf) if noisy else (-1.0, 1.0)
     for start in range(0, count, size):
         # The last batch is filled up and cut: one compiled program for all.
-        images.append(np.clip(np.asarray(draw(model.params, image_keys(seed, start, size))), -1.0, 1.0))
+        images.append(np.clip(np.asarray(draw(model.params, image_keys(seed, start, size))), *bounds))
         if progress is not None:
             progress(min(start + size, count))
     return np.concatenate(images)[:count]
@@ -73,10 +80,16 @@ def main(argv: list[str] | None = None) -> int:
         if not args.out and not args.npz:
             raise ValueError("nothing to write: give --out GRID.png, --npz IMAGES.npz or both")
         model = load(args.directory)
-        asked = {"sampler": args.sampler, "steps": args.steps, "s_churn": args.churn}
+        asked = {
+            "sampler": args.sampler,
+            "eta": args.eta,
+            "steps": args.steps,
+            "sigma_min": args.sigma_min,
+            "s_churn": args.churn,
+        }
         settings = model.sampler._replace(**{key: value for key, value in asked.items() if value is not None})
         with StageProgress("sample", args.count, unit="images", console=console) as bar:
-            images = draw_images(model, args.count, settings, args.seed, args.batch, bar.update)
+            images = draw_images(model, args.count, settings, args.seed, args.batch, bar.update, args.stop)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -85,7 +98,10 @@ def main(argv: list[str] | None = None) -> int:
     if args.npz:
         args.npz.parent.mkdir(parents=True, exist_ok=True)
         with args.npz.open("wb") as file:
-            np.savez_compressed(file, images=to_bytes(images))
+            if args.stop == "noisy":
+                np.savez_compressed(file, images=images, sigma=settings.sigma_min)
+            else:
+                np.savez_compressed(file, images=to_bytes(images))
         console.print(str(args.npz), highlight=False, soft_wrap=True)
     return 0
 
@@ -101,12 +117,30 @@ def _parser() -> argparse.ArgumentParser:
     add("directory", metavar="DIR", type=Path, help="directory that `launch.py --mode=distill` wrote")
     add("--count", type=int, default=64, help="images in all (default: %(default)s)")
     add("--out", type=Path, help=f"PNG: a grid of the images (the first {SHOWN})")
-    add("--npz", type=Path, help="NPZ: `images`, uint8 (count, height, width, channels)")
+    add(
+        "--npz",
+        type=Path,
+        help="NPZ: `images`, uint8 (count, height, width, channels); float32 with --stop=noisy",
+    )
     add("--steps", type=int, help="sampling steps, at least 2 (default: the model's)")
     add(
         "--sampler",
-        choices=("heun", "euler"),
-        help="heun: two evaluations a step; euler: one (default: the model's)",
+        choices=SAMPLERS,
+        help="heun: two evaluations a step; the others: one; ddim and ancestral need --churn 0 (default: the model's)",
+    )
+    add(
+        "--eta",
+        type=float,
+        help="ddim: fresh noise, 0 (Euler's step) to 1 (ancestral) (default: the model's)",
+    )
+    add(
+        "--sigma-min", type=float, help="the model is not asked below this noise level (default: the model's)"
+    )
+    add(
+        "--stop",
+        choices=STOPS,
+        default="denoised",
+        help="what is written there: the denoised image, or the image in its noise (default: %(default)s)",
     )
     add(
         "--churn",

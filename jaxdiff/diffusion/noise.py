@@ -93,14 +93,47 @@ def edm_weight(sigma: jax.Array, sigma_data: float) -> jax.Array:
     return (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
 
 
+def reverse_step(now, after, eta=1.0):
+    """Scales of one step of the reverse process, x_after = D + (down / now) (x_now - D) + up z, z ~ N(0, I).
+
+        up = eta (after / now) sqrt(now^2 - after^2),    down = sqrt(after^2 - up^2)
+
+    eta = 0 adds no noise: down = after, which is DDIM, and Euler's step in sigma. eta = 1 is the ancestral step: the
+    law of X_after given X_now = x_now and X = D. For every eta the noise of x_after has standard deviation `after`
+    if that of x_now has `now` and D = X.
+
+    Args:
+        now, after: 0 <= after <= now, 0 < now; numbers or arrays (NumPy or JAX) of one shape.
+        eta: between 0 and 1.
+
+    Returns:
+        (down, up). Source: Song et al. 2021 (DDIM, arXiv 2010.02502), equations 12 and 16, at sigma = s / alpha.
+    """
+    ratio = after / now
+    up = eta * ratio * ((now - after) * (now + after)) ** 0.5
+    # sqrt(after^2 - up^2), without the cancellation.
+    return ratio * ((1 - eta**2) * now**2 + eta**2 * after**2) ** 0.5, up
+
+
 def karras_schedule(
-    num_steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
+    num_steps: int,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+    rho: float = 7.0,
+    to_zero: bool = True,
 ) -> np.ndarray:
     """Sampling grid sigma_i = (smax^(1/rho) + i/(n-1) (smin^(1/rho) - smax^(1/rho)))^rho, then 0.
 
+    A denoiser is not asked below `sigma_min` either way: the step to 0 is D(x, sigma_min).
+
+    Args:
+        num_steps: steps of the sampler.
+        sigma_min, sigma_max, rho: the formula's, with n = num_steps (num_steps + 1 where the 0 is left out).
+        to_zero: whether 0 follows sigma_min; without it a sampler returns its state at sigma_min, noise included.
+
     Returns:
         (num_steps + 1,) float32 on the host (a sampler's steps are known before it is compiled), strictly
-        decreasing from `sigma_max` through `sigma_min` to 0.
+        decreasing from `sigma_max` through `sigma_min` to 0, or to `sigma_min`.
         Source: EDM, eq. 5.
 
     Raises:
@@ -112,5 +145,6 @@ def karras_schedule(
         raise ValueError(f"karras_schedule needs 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
     if rho <= 0:
         raise ValueError(f"karras_schedule needs rho > 0, got {rho}")
-    ramp = np.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), num_steps)  # float64, on the host
-    return np.append(ramp**rho, 0.0).astype(np.float32)
+    levels = num_steps if to_zero else num_steps + 1
+    ramp = np.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), levels)  # float64, on the host
+    return np.append(ramp**rho, [0.0] * to_zero).astype(np.float32)

@@ -13,7 +13,7 @@ from jaxdiff.evaluation.certificate import (
     denoising_errors,
     nats,
 )
-from jaxdiff.evaluation.gap import gap_closed
+from jaxdiff.evaluation.gap import NoGap, gap_closed
 from jaxdiff.evaluation.grid import plan_grid
 from jaxdiff.evaluation.money import money
 from jaxdiff.evaluation.neighbors import nearest_neighbors
@@ -22,6 +22,7 @@ from jaxdiff.evaluation.toy import gaussian_toy
 from jaxdiff.evaluation.worth import assess
 
 __all__ = [
+    "NoGap",
     "assess",
     "band_contributions",
     "bootstrap_mean",

@@ -37,7 +37,7 @@ from jaxdiff.evaluation.feature_network import (
     weights_digest,
 )
 from jaxdiff.evaluation.stored import read_stored, write_stored
-from jaxdiff.training.progress import StageProgress
+from jaxdiff.progress import StageProgress
 
 __all__ = ["Recipe", "cached_classifier", "classifier_features", "classifier_path", "dataset_name", "train"]
 

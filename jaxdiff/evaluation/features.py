@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxdiff.training.progress import StageProgress
+from jaxdiff.progress import StageProgress
 
 
 class FeatureExtractor(NamedTuple):

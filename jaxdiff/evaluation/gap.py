@@ -15,6 +15,10 @@ import numpy as np
 from jaxdiff.evaluation.bootstrap import over_seeds_and_images, resampled_means
 
 
+class NoGap(ValueError):
+    """clean_only and all_clean cannot be told apart: there is nothing to close a share of."""
+
+
 def gap_closed(
     method: np.ndarray,
     clean_only: np.ndarray,
@@ -36,8 +40,8 @@ def gap_closed(
         'per_seed' the ratio of each seed's means (NaN where that seed's gap is zero).
 
     Raises:
-        ValueError: shapes that differ, values that are not finite, or a gap whose own interval includes zero:
-            there is nothing to close a share of.
+        NoGap: the gap's own interval includes zero.
+        ValueError: shapes that differ, or values that are not finite.
     """
     values = [np.asarray(v, np.float64) for v in (method, clean_only, all_clean)]
     shapes = [v.shape for v in values]
@@ -47,7 +51,7 @@ def gap_closed(
         raise ValueError(f"gap_closed needs the same seeds and images three times, (S, N); got {said}")
     gap = over_seeds_and_images(values[2] - values[1], seed, level, n_resamples)
     if gap["low"] <= 0 <= gap["high"]:
-        raise ValueError(
+        raise NoGap(
             f"the gap between all_clean and clean_only is {gap['mean']:.3g} nats ({gap['low']:.3g} to "
             f"{gap['high']:.3g}): an interval that includes zero leaves no gap to close"
         )

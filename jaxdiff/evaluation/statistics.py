@@ -23,7 +23,7 @@ from jaxdiff.evaluation.extractors import EXTRACTORS, open_extractor
 from jaxdiff.evaluation.features import FeatureExtractor
 from jaxdiff.evaluation.frechet import Moments, moments
 from jaxdiff.evaluation.stored import read_stored, write_stored
-from jaxdiff.training.progress import StageProgress
+from jaxdiff.progress import StageProgress
 
 KIND = "jaxdiff feature statistics"
 READ = 512  # images read at a time

@@ -1,6 +1,8 @@
 """README.md of a distilled model: what it is, what it saw, what was measured, how it is used."""
 
 import datetime
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,32 @@ Share of the nats lost: {{ lost }}. Times on {{ device }}, in batches of 64.
 """
 
 
+# From the slash (or ~/) of a value, such as in --workdir=/a/b, idx:/a/b or ('/a', '/b'), to its end.
+ABSOLUTE = re.compile(r"""(?:(?<=[=:'"(,\s])|^)~?/(?!/)[^'",)]*""")
+
+
+def portable(value: str) -> str:
+    """`value` without places that only this machine has: absolute paths relative to the current directory where they
+    lie below it, else their last part alone."""
+
+    def shortened(match: re.Match) -> str:
+        path, here = Path(match[0]).expanduser(), Path.cwd()
+        return str(path.relative_to(here)) if path.is_relative_to(here) else path.name
+
+    return ABSOLUTE.sub(shortened, value)
+
+
+def portable_command(command: str) -> str:
+    """A command line by which somebody else can do the same: without the workdir, and with portable paths."""
+    words, kept = iter(shlex.split(command)), []
+    for word in words:
+        if word in ("--workdir", "-workdir"):
+            next(words, None)
+        elif not word.startswith(("--workdir=", "-workdir=")):
+            kept.append(portable(word))
+    return shlex.join(kept)
+
+
 def _interval(entry: dict[str, float], form: str = ".1f") -> str:
     return f"{entry['mean']:{form}} | {entry['low']:{form}} to {entry['high']:{form}}"
 
@@ -77,14 +105,15 @@ def write_card(directory: Path, run: Run, results: dict[str, Any], model: Model)
     template = Environment(undefined=StrictUndefined, keep_trailing_newline=True).from_string(CARD)
     held_out, share, counts = results["held_out"], results["held_out"]["share_lost"], run.data.counts
     text = template.render(
-        **{key: results[key] for key in ("title", "method", "seed", "command", "stage", "device")},
+        **{key: results[key] for key in ("title", "method", "seed", "stage", "device")},
+        command=portable_command(results["command"]),
         shape=list(model.image_shape),
         low=f"{model.noise_range[0]:g}",
         high=f"{model.noise_range[1]:g}",
         network=model.config["network"]["name"],
         version=__version__,
         date=datetime.date.today().isoformat(),
-        source=run.config.data.source,
+        source=portable(run.config.data.source),
         counts=counts,
         views=[(v.name, describe(v.operator), v.method, counts[f"view/{v.name}"]) for v in run.plan.views],
         images=held_out["images"],

@@ -9,6 +9,7 @@ from jaxdiff import operators, registry
 from jaxdiff.data.damage import FAMILIES as DAMAGES
 from jaxdiff.methods.consistency import STARTS
 from jaxdiff.methods.tweedie import WEIGHTINGS
+from jaxdiff.sampling import SAMPLERS, STOPS, freshness
 from jaxdiff.training.sharding import STATE_RULES
 
 CANDIDATES = ("gaussian", "fusion", "anchored", "shared")
@@ -17,7 +18,7 @@ METHODS = ("views_only", "shared", "residual", "completed", "clean_only", "finet
 OWN_SPACE = ("denoising", "shared")  # the view's denoiser is one in its own space
 OF_VIEWS = ("views_only", "residual", "completed")
 RESTORED_BY = ("pinv", "wavelet")
-SAMPLERS = ("heun", "euler", "replacement")  # of em
+EM_SAMPLERS = ("heun", "euler", "replacement")
 CHOICES = {
     "task": ("images", "gaussian_toy", "gaussian_theory"),
     "composition.gaussian": ("ledoit_wolf", "ppca", "empirical"),
@@ -26,9 +27,11 @@ CHOICES = {
     "train.decay": ("constant", "cosine"),
     "train.dtype": ("float32", "bfloat16"),
     "train.sharding": STATE_RULES,
-    "sample.sampler": ("heun", "euler"),
+    "sample.sampler": SAMPLERS,
+    "sample.stop": STOPS,
     "sample.through": ("members", "fixed_mask", "guided"),
     "data.split_by": ("hash", "slab"),
+    "data.unused_clean": ("none", "views"),
     "data.resize": ("bilinear", "box", "lanczos"),
 }
 
@@ -77,7 +80,7 @@ def check_names(config: ConfigDict) -> None:
             "config.methods = ('clean_only',)"
         )
     for path in ("shared.em", "completed.em", *(f"views.{name}.em" for name in config.views)):
-        choose(f"{path}.sampler", get(config, path).sampler, SAMPLERS)
+        choose(f"{path}.sampler", get(config, path).sampler, EM_SAMPLERS)
         if get(config, path).sampler == "replacement" and path != "shared.em":
             raise ConfigError(
                 f"config.{path}.sampler: replacement is for noiseless views with A A^T = c I, those of the method "
@@ -89,6 +92,10 @@ def check_names(config: ConfigDict) -> None:
             "config.shared: clean_share must lie between 0 and 1, and later_clean_share and completed_share, positive, "
             f"sum to less than 1; got {shared.clean_share}, {shared.later_clean_share} and {shared.completed_share}"
         )
+    if not 0 <= shared.boxes <= 1:
+        raise ConfigError(f"config.shared.boxes: a probability, in [0, 1]; got {shared.boxes}")
+    if shared.least_side < 1:
+        raise ConfigError(f"config.shared.least_side: at least 1 pixel, got {shared.least_side}")
     for name, view in config.views.items():
         _check_view(f"views.{name}", view)
     shared = [name for name, view in config.views.items() if view.method == "shared"]
@@ -104,11 +111,16 @@ def check_names(config: ConfigDict) -> None:
     made = ["gaussian", *(f"view/{name}" for name in config.views), *config.methods]
     if config.sample.method:
         choose("sample.method", config.sample.method, [*made, *METHODS])
+    try:
+        freshness(config.sample.sampler, config.sample.eta, config.sample.s_churn)
+    except ValueError as error:
+        raise at("sample", error) from None
     for path in ("train.steps", "train.batch", "train.lr", "train.checkpoint_every", "train.tune_every"):
         if get(config, path) <= 0:
             raise ConfigError(f"config.{path}: must be positive, got {get(config, path)}")
     users = needs_clean(config)
-    minima = {"data.held_out": 2, "bands.count": 2, "sample.steps": 2}
+    minima = {"data.held_out": 2, "bands.count": 2, "sample.steps": 2, "sample.count": 1, "sample.batch": 1}
+    minima |= {"evaluate.batch": 1, "evaluate.max_images": 2, "evaluate.resamples": 2}
     if users or not config.data.reference:
         minima["data.clean"] = 2
     if config.methods:

@@ -164,9 +164,16 @@ def run_images(
     if mode == "sample":
         method = config.sample.method or sampled_methods(plan)[-1]
         choose("sample.method", method, sampled_methods(plan))
-        images = draw_samples(plan, parts, config, method, config.sample.count, console)
-        name = f"{method.replace('/', '_')}_{config.sample.count}_seed{config.sample.seed}"
-        grid, arrays = write_samples(images, workdir / "samples", name)
+        settings = config.sample
+        images = draw_samples(plan, parts, config, method, settings.count, console, settings.stop)
+        name = f"{method.replace('/', '_')}_{settings.count}_seed{settings.seed}"
+        noisy = settings.stop == "noisy"
+        grid, arrays = write_samples(
+            images,
+            workdir / "samples",
+            name + "_noisy" * noisy,
+            sigma=settings.sigma_min if noisy else 0.0,
+        )
         console.print(f"{grid}\n{arrays}", highlight=False)
         return 0
     if mode in ("all", "evaluate"):

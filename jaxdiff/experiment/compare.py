@@ -16,23 +16,26 @@ import numpy as np
 from ml_collections import ConfigDict
 from rich.console import Console
 
+from jaxdiff.diffusion.noise import karras_schedule
 from jaxdiff.evaluation import certificate
 from jaxdiff.evaluation.bootstrap import over_seeds_and_images
-from jaxdiff.evaluation.gap import gap_closed
+from jaxdiff.evaluation.gap import NoGap, gap_closed
 from jaxdiff.experiment.arrays import write_atomically
 from jaxdiff.experiment.cells import Cell, read_cell, run_cells, worker_count
 from jaxdiff.experiment.checks import ConfigError, choose
 from jaxdiff.experiment.results import versions
 from jaxdiff.experiment.sample_quality import sample_scores
-from jaxdiff.experiment.variants import changes, load_variant, with_changes
+from jaxdiff.experiment.variants import changes, load_variant, reaching_runs, with_changes
 from jaxdiff.report.compare_page import write_compare_page
 from jaxdiff.report.sentences import winner_sentence
 from jaxdiff.report.terminal import print_compare
+from jaxdiff.sampling import evaluations
 from jaxdiff.training.loop import StopRequest
 
-LEAST_SAMPLES = 10
-SHOWN = 64  # samples of a row on the page
-TUNING_SHARE = 5  # one in so many of the clean examples is a tuning image
+LEAST_SAMPLES = (
+    10  # of fewer, nearest neighbours and covariances say nothing: no setting makes their scores mean more
+)
+LEAST_CLEAN = 10  # of fewer there is not one to tune on beside enough to fit anything
 
 
 class Row(NamedTuple):
@@ -60,29 +63,45 @@ def rows_of(config: ConfigDict) -> list[Row]:
     return rows
 
 
-def clean_counts(count: int) -> dict[str, int]:
-    """`count` clean examples: a fifth of them to tune on, the others to train on.
+def clean_counts(count: int, tuning_share: float, where: str = "compare.clean") -> dict[str, int]:
+    """`count` clean examples: a share of them, rounded and at least one, to tune on, the others to train on.
+
+    Args:
+      count: of both together.
+      tuning_share: config.compare.tuning_share.
+      where: the key that `count` is from.
 
     Raises:
-      ConfigError: fewer than ten.
+      ConfigError: fewer than ten, or a share that leaves nothing to train on.
     """
-    if count < 10:
-        raise ConfigError(f"config.compare.clean: at least 10 clean examples are needed, got {count}")
-    tuning = count // TUNING_SHARE
+    if count < LEAST_CLEAN:
+        raise ConfigError(f"config.{where}: at least {LEAST_CLEAN} clean examples are needed, got {count}")
+    if not 0 < tuning_share < 1:
+        raise ConfigError(
+            "config.compare.tuning_share: a share of the clean examples, between 0 and 1 (0.1: one in ten), got "
+            f"{tuning_share:g}"
+        )
+    tuning = max(1, round(count * tuning_share))
+    if count - tuning < 2:
+        raise ConfigError(
+            f"config.compare.tuning_share: {tuning_share:g} of {count} clean examples leaves {count - tuning} to train "
+            f"on, at least 2 are needed; nearest valid: {(count - 2) / count:.2g}"
+        )
     return {"tuning": tuning, "clean": count - tuning}
 
 
 def cells_of(config: ConfigDict, config_name: str) -> dict[tuple[str, int], Cell]:
     """The runs of a comparison by (run, seed), seed after seed."""
     file, _, variant = config_name.partition(":")
-    changed = changes(config, load_variant(file, variant))
+    changed = reaching_runs(changes(config, load_variant(file, variant)))
+    counts = clean_counts(config.compare.clean, config.compare.tuning_share)
     rows, found = rows_of(config), {}
     for number, seed in enumerate(config.compare.seeds):
         for run in config.compare.runs:
             one = with_changes(load_variant(file, run), changed)
             one.seed = int(seed)
             if config.compare.oracle not in [row.name for row in rows if row.run == run]:
-                one.data.update(clean_counts(config.compare.clean))
+                one.data.update(counts)
             # Samples of the first seed are for the eye and for the scores of samples.
             samples = tuple(row.method for row in rows if row.run == run) if number == 0 else ()
             found[run, seed] = Cell(f"{run}/seed{seed}", one, samples)
@@ -109,7 +128,7 @@ def _gap(values: np.ndarray, baseline: np.ndarray, oracle: np.ndarray, bootstrap
     """Share of the gap closed; None where baseline and oracle cannot be told apart."""
     try:
         return gap_closed(values, baseline, oracle, **bootstrap)
-    except ValueError:
+    except NoGap:
         return None
 
 
@@ -126,6 +145,7 @@ def summarise(
     nats = _nats(cells, rows, root, seeds)
     baseline, oracle = nats[settings.baseline], nats[settings.oracle]
     entries, curves, drawn = [], {}, {}
+    calls = evaluations(config.sample.sampler, karras_schedule(config.sample.steps))
     for row in rows:
         measured, errors = read_cell(cells[row.run, seeds[0]], root)
         method, values = measured["methods"][row.method], nats[row.name]
@@ -142,7 +162,7 @@ def summarise(
                 "images_seen": method["images_seen"],
                 "train_gflop_per_image": method["train_flops"] / max(method["images_seen"], 1) / 1e9,
                 "train_pflop": method["train_flops"] / 1e15,
-                "sampling_gflop_per_image": method["denoiser_flops"] * (2 * config.sample.steps - 1) / 1e9,
+                "sampling_gflop_per_image": method["denoiser_flops"] * calls / 1e9,
                 "seconds": method["seconds"],
                 "parameters": method["parameters"],
                 "quality": {},
@@ -156,8 +176,9 @@ def summarise(
     scores, held_out = sample_scores(first.config, drawn, root / "features", console)
     for entry in entries:
         entry["quality"] = scores[entry["name"]]
-    arrays = {f"samples/{name}": images[:SHOWN] / np.float32(127.5) - 1 for name, images in drawn.items()}
-    arrays["real"] = held_out[:SHOWN]
+    shown = settings.shown
+    arrays = {f"samples/{name}": images[:shown] / np.float32(127.5) - 1 for name, images in drawn.items()}
+    arrays["real"] = held_out[:shown]
     return _compared(
         config, nats, entries, curves, errors["sigmas"], measured, bootstrap, command_line
     ), arrays
@@ -202,6 +223,8 @@ def run(
         raise ConfigError(
             "config.data.reference: a comparison needs a Gaussian that is the same for all rows"
         )
+    if config.compare.shown < 1:
+        raise ConfigError(f"config.compare.shown: at least 1 sample of a row, got {config.compare.shown}")
     if config.sample.count < LEAST_SAMPLES:
         raise ConfigError(
             f"config.sample.count: at least {LEAST_SAMPLES} samples of a row are needed to score them, got "

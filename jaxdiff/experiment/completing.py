@@ -1,6 +1,6 @@
 """The E-steps of an experiment: measurements completed by posterior draws, one file of images for each lap."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from jaxdiff.experiment.data import StageData
 from jaxdiff.experiment.plan import EmPlan, ViewPlan
 from jaxdiff.methods.em import complete
 from jaxdiff.operators import LinearOperator
+from jaxdiff.progress import StageProgress
 from jaxdiff.sampling import replacement_draw
-from jaxdiff.training.progress import StageProgress
 
 Denoise = Callable[[Any, jax.Array, jax.Array], jax.Array]  # (arrays, x, sigma) -> denoised
 
@@ -101,6 +101,44 @@ def completed_images(
         write_atomically(path, lambda temporary: np.savez_compressed(temporary, images=whole, flops=flops))
     with np.load(path, allow_pickle=False) as stored:
         return stored["images"]
+
+
+def completed_views(
+    folder: Path,
+    stage: str,
+    lap: int,
+    denoise: Denoise,
+    arrays: Any,
+    views: Sequence[ViewPlan],
+    data: Mapping[str, StageData],
+    key: jax.Array,
+    settings: EmPlan,
+    console: Console,
+) -> list[np.ndarray]:
+    """`completed_images` of every view, in the order of `views`, for one lap of one stage.
+
+    Args:
+      folder: where `<stage>_<view>_lap<lap>.npz` are kept, one for each view.
+      stage, lap: whose E-step this is; the draws are those of fold_in(fold_in(key, lap), number of the view).
+      views: whose measurements are completed.
+      data: by name of the view.
+      denoise, arrays, key, settings, console: as of `completed_images`.
+    """
+    of_lap = jax.random.fold_in(key, lap)
+    return [
+        completed_images(
+            folder / f"{stage}_{view.name}_lap{lap}.npz",
+            f"{view.name}, lap {lap}",
+            denoise,
+            arrays,
+            view.operator,
+            data[view.name],
+            jax.random.fold_in(of_lap, number),
+            settings,
+            console,
+        )
+        for number, view in enumerate(views)
+    ]
 
 
 def completion_flops(workdir: Path, stage: str) -> float:

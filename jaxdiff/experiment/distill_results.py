@@ -1,6 +1,7 @@
 """What a distillation lost, in nats on the held-out images, and what it saved; the model as a directory of its own."""
 
 import json
+import shlex
 import time
 from collections.abc import Callable
 from typing import Any
@@ -22,12 +23,12 @@ from jaxdiff.experiment.results import device_name
 from jaxdiff.experiment.sampling import draw_samples
 from jaxdiff.experiment.stages import Run
 from jaxdiff.export import CONFIG, Model, SamplerDefaults, load, save
+from jaxdiff.progress import StageProgress
 from jaxdiff.report.images import pair_grid, save_grid, save_picture
 from jaxdiff.report.numbers import duration
 from jaxdiff.sample import draw_images
 from jaxdiff.training.loop import steps_done
 from jaxdiff.training.metrics import read_metrics
-from jaxdiff.training.progress import StageProgress
 
 RESULTS = "distill.json"
 TIMED_BATCH, TIMED_CALLS = 64, 10
@@ -200,7 +201,7 @@ def run_distill(run: Run, parts: Parts, distilled: DistillPlan, command_line: li
     held_out = run.data.held_out[: run.config.evaluate.max_images]
     results = {
         "title": run.config.title,
-        "command": " ".join(command_line),
+        "command": shlex.join(command_line),
         "seed": run.config.seed,
         "device": device_name(),
         "asked": asked,

@@ -29,12 +29,13 @@ from jaxdiff.experiment.stages import Run, train_one, tuning_set
 from jaxdiff.export import is_export
 from jaxdiff.methods import distill, finetune
 from jaxdiff.networks import network_spec
+from jaxdiff.progress import StageProgress
 from jaxdiff.sampling import image_keys
 from jaxdiff.training.loop import Interrupted
-from jaxdiff.training.progress import StageProgress
 
 SAMPLING = (
     "sampler",
+    "eta",
     "sigma_min",
     "sigma_max",
     "rho",

@@ -36,7 +36,7 @@ def shared_method(plan: Plan, parts: Parts, later: bool = False) -> Method:
     seen += [parts.operators[view.name] for view in plan.shared_views]
     kinds = [kind_of(operator) for operator in seen]
     kinds += [completed_kind(kind) for kind in kinds[1:]]
-    return shared(stage.network, stage.noise, parts.sigma_data["shared"], kinds, plan.boxes)
+    return shared(stage.network, stage.noise, parts.sigma_data["shared"], kinds, plan.boxes, plan.least_side)
 
 
 def learnt_denoiser(view: ViewPlan, parts: Parts) -> Denoiser:

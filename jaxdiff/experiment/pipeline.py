@@ -1,11 +1,9 @@
 """All stages of an experiment, one after another: fits, views, and what is made of them."""
 
-import jax
-
 from jaxdiff.diffusion.gaussian import Gaussian, fit_gaussian
 from jaxdiff.experiment import model, tuning
 from jaxdiff.experiment.arrays import saved
-from jaxdiff.experiment.completing import as_clean, completed_images
+from jaxdiff.experiment.completing import as_clean, completed_views
 from jaxdiff.experiment.data import image_scale
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import with_steps
@@ -84,20 +82,18 @@ def train_completed(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
 
     denoise = denoise_by(composed)
     for lap in range(1, settings.laps + 1):
-        images = [
-            completed_images(
-                run.workdir / "fits" / f"completed_{view.name}_lap{lap}.npz",
-                f"{view.name}, lap {lap}",
-                denoise,
-                parts,
-                view.operator,
-                run.data.views[view.name],
-                jax.random.fold_in(jax.random.fold_in(key, lap), number),
-                settings,
-                run.console,
-            )
-            for number, view in enumerate(plan.views)
-        ]
+        images = completed_views(
+            run.workdir / "fits",
+            name,
+            lap,
+            denoise,
+            parts,
+            plan.views,
+            run.data.views,
+            key,
+            settings,
+            run.console,
+        )
         label = name if lap == settings.laps else f"{name}/lap{lap}"
         data = as_clean(label, images, run.data.clean)
         frozen = {"parts": base, "start": parts.params.get(name)}

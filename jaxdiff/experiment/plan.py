@@ -112,6 +112,7 @@ class Plan:
     later_clean_share: float  # in laps after the first
     completed_share: float
     boxes: float
+    least_side: int  # of a box
     shared_later: StagePlan | None  # of laps after the first
     shared_em: EmPlan
 
@@ -335,6 +336,7 @@ def make_plan(
         later_clean_share=config.shared.later_clean_share,
         completed_share=config.shared.completed_share,
         boxes=config.shared.boxes,
+        least_side=config.shared.least_side,
         shared_later=_later_stage(config, channels, sloped) if "shared" in stages else None,
         shared_em=EmPlan(**config.shared.em.to_dict()),
         cascade_view=_chosen_view(config, "cascade", own, "a view of the method 'denoising'"),

@@ -23,8 +23,8 @@ from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.sampling import draw_samples, sampled_methods, write_samples
 from jaxdiff.experiment.stages import Run
 from jaxdiff.operators import describe
+from jaxdiff.progress import StageProgress
 from jaxdiff.report.page import write_report
-from jaxdiff.training.progress import StageProgress
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn", "grain")
 

@@ -1,6 +1,6 @@
 """Samples of an experiment's methods: any number, in batches.
 
-The initial noise of an image is a function of (seed, its number) alone; without churn so is the image.
+All noise of an image but churn is a function of (seed, its number) alone; without churn so is the image.
 """
 
 from collections.abc import Callable
@@ -14,13 +14,13 @@ from rich.console import Console
 from jaxdiff.data.pixels import to_bytes
 from jaxdiff.diffusion.noise import karras_schedule
 from jaxdiff.experiment.arrays import write_atomically
-from jaxdiff.experiment.learners import cascade_method, learnt_denoiser, masked_view_denoiser
+from jaxdiff.experiment.learners import cascade_method, learnt_denoiser, masked_view_denoiser, valid_from
 from jaxdiff.experiment.model import method_denoiser
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import Plan
+from jaxdiff.progress import StageProgress
 from jaxdiff.report.images import save_grid
 from jaxdiff.sampling import Churn, fixed_mask, image_keys, member, multi_mask_guidance, sample_images
-from jaxdiff.training.progress import StageProgress
 
 
 def sampled_methods(plan: Plan) -> list[str]:
@@ -28,20 +28,23 @@ def sampled_methods(plan: Plan) -> list[str]:
     return ["gaussian", *(view.stage_name for view in plan.learnt_views if view.of_images), *plan.methods]
 
 
-def make_sampler(plan: Plan, config: Any, method: str) -> Callable[[Parts, jax.Array], jax.Array]:
-    """A jitted (parts, keys (B,)) -> images (B, H, W, C)."""
+def make_sampler(
+    plan: Plan, config: Any, method: str, stop: str = "denoised"
+) -> Callable[[Parts, jax.Array], jax.Array]:
+    """A jitted (parts, keys (B,)) -> images (B, H, W, C); with stop 'noisy', images in noise of `sample.sigma_min`."""
     s = config.sample
     churn = Churn(s.s_churn, s.s_min, s.s_max, s.s_noise)
 
-    def integrate(denoiser, keys, shape, scale=1.0):
-        sigmas = np.asarray(karras_schedule(s.steps, s.sigma_min, s.sigma_max, s.rho)) * scale
-        return sample_images(denoiser, keys, shape, sigmas, s.sampler, churn)
+    def integrate(denoiser, keys, shape, scale=1.0, stop=stop):
+        grid = karras_schedule(s.steps, s.sigma_min, s.sigma_max, s.rho, to_zero=stop == "denoised")
+        return sample_images(denoiser, keys, shape, grid * scale, s.sampler, churn, s.eta)
 
     def through_the_cascade(parts, keys):
         view = plan.view(plan.cascade_view)
         operator = parts.operators[view.name]
         first, second = jax.vmap(jax.random.split, out_axes=1)(keys)
-        seen = integrate(learnt_denoiser(view, parts), first, operator.out_shape, operator.c**0.5)
+        # The second factor is given the view without noise, wherever its own trajectory stops.
+        seen = integrate(learnt_denoiser(view, parts), first, operator.out_shape, operator.c**0.5, "denoised")
         given = cascade_method(plan, parts).denoiser(parts.params["cascade"])(seen)
         return integrate(given, second, plan.image_shape)
 
@@ -66,26 +69,54 @@ def make_sampler(plan: Plan, config: Any, method: str) -> Callable[[Parts, jax.A
     return draw
 
 
+def taught_from(plan: Plan, parts: Parts, method: str) -> float:
+    """The lowest noise level that the denoiser of `method` was taught, 0 for all; what is composed has all."""
+    view = next((v for v in plan.learnt_views if v.stage_name == method), None)
+    return 0.0 if view is None else valid_from(view, parts.sigma_min.get(view.name, 0.0))
+
+
 def draw_samples(
-    plan: Plan, parts: Parts, config: Any, method: str, count: int, console: Console | None = None
+    plan: Plan,
+    parts: Parts,
+    config: Any,
+    method: str,
+    count: int,
+    console: Console | None = None,
+    stop: str = "denoised",
 ) -> np.ndarray:
-    """`count` images of a method, (count, H, W, C) in [-1, 1] (clipped)."""
-    draw, size = make_sampler(plan, config, method), min(config.sample.batch, count)
+    """`count` images of a method, (count, H, W, C) in [-1, 1] (clipped; with stop 'noisy' neither).
+
+    A denoiser that is asked below what it was taught is sampled all the same, with a word on the console.
+    """
+    lowest = taught_from(plan, parts, method)
+    if console is not None and config.sample.sigma_min < lowest:
+        console.print(
+            f"{method} was taught nothing below sigma = {lowest:.3g}: config.sample.sigma_min={lowest:.3g} stops there",
+            highlight=False,
+            soft_wrap=True,
+        )
+    draw, size = make_sampler(plan, config, method, stop), min(config.sample.batch, count)
+    bounds = (-np.inf, np.inf) if stop == "noisy" else (-1.0, 1.0)
     images = []
     with StageProgress(f"sample {method}", count, unit="images", console=console) as bar:
         for start in range(0, count, size):
             # The last batch is filled up and cut: one compiled program for all.
             keys = image_keys(config.sample.seed, start, size)
-            images.append(np.clip(np.asarray(draw(parts, keys)), -1.0, 1.0))
+            images.append(np.clip(np.asarray(draw(parts, keys)), *bounds))
             bar.update(min(start + size, count))
     return np.concatenate(images)[:count]
 
 
-def write_samples(images: np.ndarray, directory: Path, name: str, columns: int = 0) -> tuple[Path, Path]:
-    """A PNG grid (at most 400 images) and an .npz with `images` (uint8); returns both paths."""
+def write_samples(
+    images: np.ndarray, directory: Path, name: str, columns: int = 0, sigma: float = 0.0
+) -> tuple[Path, Path]:
+    """A PNG grid (at most 400 images) and an .npz with `images` (uint8); returns both paths.
+
+    Images with noise of level `sigma` > 0 are kept as they are, float32, with `sigma` beside them.
+    """
     grid, arrays = directory / f"{name}.png", directory / f"{name}.npz"
     directory.mkdir(parents=True, exist_ok=True)
     save_grid(grid, images[:400], columns or int(np.ceil(np.sqrt(min(len(images), 400)))))
-    pixels = to_bytes(np.asarray(images))
-    write_atomically(arrays, lambda path: np.savez_compressed(path, images=pixels))
+    kept = {"images": images, "sigma": sigma} if sigma else {"images": to_bytes(np.asarray(images))}
+    write_atomically(arrays, lambda path: np.savez_compressed(path, **kept))
     return grid, arrays

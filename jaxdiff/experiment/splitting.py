@@ -1,18 +1,51 @@
-"""Which examples of the source are held out, clean, or a view's."""
+"""Which example is clean, which is whose view, and which is held out: the parts of one source."""
 
 from typing import Any
 
 import numpy as np
 
-from jaxdiff.data.split import hash_split, slab_split
-from jaxdiff.experiment.checks import ConfigError
+from jaxdiff.data.split import hash_split, require_disjoint, slab_split
+from jaxdiff.experiment.checks import ConfigError, at
+
+
+def split_parts(config: Any, total: int) -> dict[str, np.ndarray]:
+    """Disjoint parts of `range(total)` by name, by hash of the index; with `data.split_by` = 'slab', runs of neighbours.
+
+    With `data.unused_clean` = 'views' the reserved examples that no clean part takes are dealt to the views, to each
+    with the probability that is its share of the pool (views that ask for a count have it already). They are counted
+    from the end of the reserved ones, so that a view with fewer clean examples beside it holds all that it holds with
+    more, and further ones. Held-out and reference examples are what they are without.
+
+    Raises:
+      ConfigError: the parts ask for more examples than there are.
+      ValueError: an example is in two parts.
+    """
+    if config.data.split_by == "slab":
+        return _slabs(config, total)
+    parts = hash_split(total, config.data.split_seed, split_sizes(config, total))
+    if config.data.unused_clean == "views" and "unused" in parts:
+        unused = parts["unused"][::-1]
+        shares = {
+            f"view/{name}": float(view.examples)
+            for name, view in config.views.items()
+            if not view.source and view.examples <= 1
+        }
+        try:
+            dealt = hash_split(len(unused), config.data.split_seed, shares)
+        except ValueError as error:
+            raise at("views.<name>.examples", error) from None
+        parts |= {name: np.concatenate([parts[name], unused[places]]) for name, places in dealt.items()}
+        left = np.setdiff1d(np.arange(len(unused)), np.concatenate([np.empty(0, int), *dealt.values()]))
+        parts["unused"] = unused[left]
+    require_disjoint(parts)
+    return parts
 
 
 def split_sizes(config: Any, total: int) -> dict[str, int]:
     """Sizes of the parts; what is left after held-out, reference, tuning and clean is the pool of the views.
 
-    With `data.reserved` the pool begins after so many examples for tuning and clean, used or not: the views are then
-    the same whatever the number of clean examples.
+    With `data.reserved` the pool begins after so many examples for tuning and clean, used or not ('unused'): the views
+    are then the same whatever the number of clean examples, but for what `split_parts` adds to them.
 
     Raises:
       ConfigError: the parts ask for more examples than there are.
@@ -50,14 +83,20 @@ def split_sizes(config: Any, total: int) -> dict[str, int]:
     return sizes
 
 
-def split_parts(config: Any, total: int) -> dict[str, np.ndarray]:
-    """The parts by name: random, or runs of neighbours."""
+def _slabs(config: Any, total: int) -> dict[str, np.ndarray]:
     data = config.data
-    if data.split_by == "hash":
-        return hash_split(total, data.split_seed, split_sizes(config, total))
+    if data.unused_clean != "none":
+        raise ConfigError(
+            f"config.data.unused_clean: '{data.unused_clean}' scatters reserved examples over the views; with "
+            "split_by = 'slab' leave it 'none'"
+        )
     named = sum(data[part] > 0 for part in ("held_out", "reference", "tuning", "clean"))
     named += sum(not view.source for view in config.views.values()) + (data.reserved > 0)
     try:
-        return slab_split(total, split_sizes(config, total - data.gap * named), data.gap)
+        parts = slab_split(total, split_sizes(config, total - data.gap * named), data.gap)
+    except ConfigError:
+        raise
     except ValueError as error:
-        raise ConfigError(f"config.data: {error}") from None
+        raise at("data", error) from None
+    require_disjoint(parts)
+    return parts

@@ -11,8 +11,8 @@ from jaxdiff.evaluation import mixture_fit, residual_theory, theory_rows
 from jaxdiff.evaluation.noisy_worth import Pair
 from jaxdiff.experiment.arrays import write_atomically
 from jaxdiff.experiment.toy import print_rows
+from jaxdiff.progress import StageProgress
 from jaxdiff.report.theory import write_theory_report
-from jaxdiff.training.progress import StageProgress
 
 
 def measure(theory: Any, seed: int, console: Console) -> tuple[dict, list[dict]]:

@@ -8,6 +8,8 @@ from ml_collections import ConfigDict
 
 from jaxdiff.experiment.checks import ConfigError
 
+OF_ALL_RUNS = ("compare.", "worth.")
+
 
 def load_variant(path: str, variant: str) -> ConfigDict:
     """`get_config(variant)` of the config file.
@@ -36,6 +38,11 @@ def changes(config: ConfigDict, base: ConfigDict, prefix: str = "") -> dict[str,
         elif value != base[key]:
             found[path] = value
     return found
+
+
+def reaching_runs(changed: dict[str, Any]) -> dict[str, Any]:
+    """The changes that a run can depend on: not those of what is made of all runs, which leave each run done."""
+    return {path: value for path, value in changed.items() if not path.startswith(OF_ALL_RUNS)}
 
 
 def with_changes(config: ConfigDict, changed: dict[str, Any]) -> ConfigDict:

@@ -8,7 +8,12 @@ from jaxdiff.data.mixture import annotated, array_dataset, concatenated, repeate
 from jaxdiff.diffusion.gaussian import Gaussian
 from jaxdiff.experiment import learners, model, tuning
 from jaxdiff.experiment.arrays import saved
-from jaxdiff.experiment.completing import as_clean, completed_images, gaussian_of_measurements
+from jaxdiff.experiment.completing import (
+    as_clean,
+    completed_images,
+    completed_views,
+    gaussian_of_measurements,
+)
 from jaxdiff.experiment.data import StageData, mapped, restored_data, training_data
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import ConfigError, ViewPlan, with_steps
@@ -92,20 +97,19 @@ def train_shared(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
 
     for lap in range(1, settings.laps + 1):
         if lap > 1:
-            completed = [
-                completed_images(
-                    run.workdir / "fits" / f"shared_{view.name}_lap{lap}.npz",
-                    f"{view.name}, lap {lap}",
-                    whole,
-                    {**frozen, "params": params},
-                    view.operator,
-                    run.data.views[view.name],
-                    jax.random.fold_in(jax.random.fold_in(key, lap), number),
-                    settings,
-                    run.console,
-                )
-                for number, view in enumerate(plan.shared_views)
-            ]
+            arrays, views = {**frozen, "params": params}, plan.shared_views
+            completed = completed_views(
+                run.workdir / "fits",
+                name,
+                lap,
+                whole,
+                arrays,
+                views,
+                run.data.views,
+                key,
+                settings,
+                run.console,
+            )
         label = name if lap == settings.laps else f"{name}/lap{lap}"
         data = _shared_data(run, completed)
         stage = plan.stages[name] if lap == 1 else plan.shared_later

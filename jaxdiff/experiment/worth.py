@@ -27,13 +27,11 @@ from jaxdiff.experiment.cells import Cell, read_cell, run_cells, worker_count
 from jaxdiff.experiment.checks import ConfigError, choose
 from jaxdiff.experiment.compare import clean_counts
 from jaxdiff.experiment.results import versions
-from jaxdiff.experiment.variants import changes, load_variant, with_changes
+from jaxdiff.experiment.variants import changes, load_variant, reaching_runs, with_changes
+from jaxdiff.progress import StageProgress
 from jaxdiff.report.terminal import print_worth
 from jaxdiff.report.worth_page import write_worth_page
 from jaxdiff.training.loop import StopRequest
-from jaxdiff.training.progress import StageProgress
-
-MARGIN = 1.15  # a run is started where there is time for this much of the longest so far
 
 
 class Point(NamedTuple):
@@ -84,7 +82,7 @@ def cell_of(point: Point, config: ConfigDict, file: str, changed: dict) -> Cell:
     settings = config.worth
     one = with_changes(load_variant(file, settings.run if point.source else settings.clean_run), changed)
     one.seed = point.seed
-    one.data.update(clean_counts(point.n_clean))
+    one.data.update(clean_counts(point.n_clean, config.compare.tuning_share, "worth.clean"))
     one.data.reserved = max(settings.clean)
     one.train.max_steps = settings.max_steps or one.train.max_steps
     for name in list(one.views):
@@ -99,7 +97,7 @@ def cell_of(point: Point, config: ConfigDict, file: str, changed: dict) -> Cell:
 
 def _cells(config: ConfigDict, config_name: str) -> dict[Point, Cell]:
     file, _, variant = config_name.partition(":")
-    changed = changes(config, load_variant(file, variant))
+    changed = reaching_runs(changes(config, load_variant(file, variant)))
     return {point: cell_of(point, config, file, changed) for point in points_of(config)}
 
 
@@ -174,13 +172,13 @@ def run(
     """Train what there is time for, fit the laws, and write worth.json and worth.html."""
     if not config.data.reference:
         raise ConfigError("config.data.reference: prices need a Gaussian that is the same for all runs")
-    cells = _cells(config, config_name)
+    cells, minutes = _cells(config, config_name), config.worth.budget_minutes
+    deadline = _deadline(minutes, config.worth.margin)
     workers = worker_count(config.compare.workers, jax.default_backend())
-    minutes = config.worth.budget_minutes
     until = f"as many as {minutes:g} minutes allow" if minutes > 0 else "all of them"
     console.print(f"{len(cells)} runs, {until}, {workers} at a time, in {workdir}", highlight=False)
     with StopRequest().listening() as stop:
-        done = run_cells(list(cells.values()), workdir, workers, console, stop, _deadline(minutes))
+        done = run_cells(list(cells.values()), workdir, workers, console, stop, deadline)
     worth = {"command": " ".join(command_line), **summarise(config, cells, done, workdir, console)}
     text = json.dumps(worth, indent=1)
     write_atomically(workdir / "worth.json", lambda path: path.write_text(text))
@@ -191,9 +189,15 @@ def run(
     return 0
 
 
-def _deadline(minutes: float) -> Callable[[float], bool] | None:
-    """(longest run so far in seconds) -> whether there is time for one more; None without a budget."""
+def _deadline(minutes: float, margin: float) -> Callable[[float], bool] | None:
+    """(longest run so far in seconds) -> whether there is time for `margin` of it; None without a budget.
+
+    Raises:
+      ConfigError: a margin below 1, with which most runs would end after the budget.
+    """
+    if margin < 1:
+        raise ConfigError(f"config.worth.margin: at least 1, got {margin:g}; nearest valid: 1")
     if minutes <= 0:
         return None
     end = time.monotonic() + 60 * minutes
-    return lambda longest: time.monotonic() + MARGIN * longest < end
+    return lambda longest: time.monotonic() + margin * longest < end

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.diffusion.noise import NoiseDistribution, expand
+from jaxdiff.diffusion.noise import NoiseDistribution, expand, reverse_step
 from jaxdiff.registry import lookup
 
 STARTS = ("data", "below")
@@ -91,11 +91,10 @@ def reverse_draw(
 
     def step(x, k):
         u, v = (((1 - share) * ends[0] + share * ends[1]) ** rho for share in (k / steps, (k + 1) / steps))
-        ratio = jnp.square(v / u)
+        down, up = reverse_step(u, jnp.minimum(v, u))  # rounding must not put v above u
         d = denoise(x, u)
         noise = jax.random.normal(jax.random.fold_in(key, k), x.shape, x.dtype)
-        spread = v * jnp.sqrt(jnp.maximum(1 - ratio, 0.0))
-        return d + expand(ratio, x) * (x - d) + expand(spread, x) * noise, None
+        return d + expand(down / u, x) * (x - d) + expand(up, x) * noise, None
 
     drawn, _ = jax.lax.scan(step, jax.lax.stop_gradient(x), jnp.arange(steps))
     return jax.lax.stop_gradient(drawn)

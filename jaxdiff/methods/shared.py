@@ -40,8 +40,6 @@ from jaxdiff.methods.base import Denoiser, Method, Params, raw_network
 from jaxdiff.networks import init_key
 from jaxdiff.operators import LinearOperator, build, describe
 
-LEAST_SIDE = 4  # of a random rectangle, in pixels
-
 
 class Kind(NamedTuple):
     """A view as the network knows it.
@@ -85,11 +83,11 @@ def completed_kind(measured: Kind) -> Kind:
     return Kind(build("identity", shape), np.ones(shape, np.float32), 1.0, measured)
 
 
-def random_boxes(key: jax.Array, count: int, shape: tuple[int, ...]) -> jax.Array:
-    """Random rectangles as masks, (count, H, W, 1): height and width uniform from `LEAST_SIDE` up, inside the image."""
+def random_boxes(key: jax.Array, count: int, shape: tuple[int, ...], least_side: int) -> jax.Array:
+    """Random rectangles as masks, (count, H, W, 1): height and width uniform from `least_side` up, inside the image."""
 
     def spans(key, side):
-        low = min(LEAST_SIDE, side)
+        low = min(least_side, side)
         length_key, start_key = jax.random.split(key)
         length = jax.random.randint(length_key, (count, 1), low, side + 1)
         start = jnp.floor(jax.random.uniform(start_key, (count, 1)) * (side - length + 1))
@@ -119,6 +117,7 @@ def shared(
     sigma_data: float,
     kinds: Sequence[Kind],
     boxes: float = 0.0,
+    least_side: int = 4,
 ) -> Method:
     """The method `shared`; `denoiser(params)` is that of whole images, `view_denoiser` has the views'.
 
@@ -130,14 +129,17 @@ def shared(
       sigma_data: standard deviation of the clean data.
       kinds: the views, by source number; a clean example is of a kind whose operator is the identity.
       boxes: probability of a random rectangle, in [0, 1].
+      least_side: of such a rectangle, in pixels; of the whole image where that is smaller.
 
     Raises:
-      ValueError: no kinds, or `boxes` is not in [0, 1].
+      ValueError: no kinds, `boxes` is not in [0, 1], or `least_side` is below 1.
     """
     if not kinds:
         raise ValueError("shared: no kinds of views")
     if not 0.0 <= boxes <= 1.0:
         raise ValueError(f"shared: boxes is a probability, in [0, 1]; got {boxes}")
+    if least_side < 1:
+        raise ValueError(f"shared: least_side is a number of pixels, at least 1; got {least_side}")
     coverages = jnp.asarray(np.stack([kind.coverage for kind in kinds]))
     rates = jnp.asarray([kind.rate for kind in kinds], jnp.float32)
     targets = [kind.asked or kind for kind in kinds]
@@ -160,7 +162,7 @@ def shared(
         """Coverage and the rectangle within it, (B, H, W, C) each."""
         coverage, count = coverages[source], source.shape[0]
         use_key, box_key = jax.random.split(key)
-        box = jnp.broadcast_to(random_boxes(box_key, count, coverage.shape[1:]), coverage.shape)
+        box = jnp.broadcast_to(random_boxes(box_key, count, coverage.shape[1:], least_side), coverage.shape)
         use = (jax.random.uniform(use_key, (count,)) < boxes) & boxed[source]
         # A rectangle that shows nothing of the view would be an example without content.
         use &= jnp.sum(coverage * box, axis=(1, 2, 3)) > 0

@@ -9,6 +9,7 @@ that sees A~ x and is scored on A x learns E[x | A~ x] in every pixel that A see
 """
 
 import math
+import numbers
 
 import jax
 import jax.numpy as jnp
@@ -249,7 +250,12 @@ def _check_share(name, p, what):
 
 def _check_size(name, in_shape, size) -> tuple[int, int]:
     height, width, _ = image_size(name, in_shape)
-    size = tuple(int(s) for s in size) if isinstance(size, list | tuple) else (int(size), int(size))
+    given = tuple(size) if isinstance(size, list | tuple) else (size, size)
+    if any(isinstance(s, bool) or not isinstance(s, numbers.Integral) for s in given):
+        raise ValueError(
+            f"{name}: size={size!r} must be whole numbers of pixels: height and width, or one of both"
+        )
+    size = tuple(int(s) for s in given)
     if len(size) != 2 or not (1 <= size[0] <= height and 1 <= size[1] <= width):
         nearest = tuple(min(max(s, 1), extent) for s, extent in zip(size, (height, width), strict=False))
         hint = f"; nearest valid: {nearest}" if len(size) == 2 else ""

@@ -121,9 +121,8 @@ def sigma_lines(
             continue
         width, size = (1.1, 3.2) if key in quiet else (2.0, 4.6)
         axes.plot(
-            *points, color=looks[key].ink, dashes=looks[key].dash or (None, None), linewidth=width,
-            marker=looks[key].marker, markersize=size, markevery=max(1, len(points[0]) // 10), mew=0,
-            zorder=2 if key in quiet else 3,
+            *points, **looks[key].line, linewidth=width, marker=looks[key].marker, markersize=size,
+            markevery=max(1, len(points[0]) // 10), mew=0, zorder=2 if key in quiet else 3,
         )  # fmt: skip
         legend.append((key, looks[key], "line"))
         drawn[key] = points[1]

@@ -34,14 +34,7 @@ def measured_over_exact(
         seen = False
         if line is not None:
             (x, y), lost = curve(line[0], line[1], positive)
-            axes.plot(
-                x,
-                y,
-                color=look.ink,
-                dashes=look.dash or (None, None),
-                linewidth=0.9 if faint else 1.6,
-                zorder=2,
-            )
+            axes.plot(x, y, **look.line, linewidth=0.9 if faint else 1.6, zorder=2)
             seen, dropped = len(x) > 0, dropped + lost
         if points is not None:
             (x, y), lost = curve(points[0], points[1], positive)

@@ -18,6 +18,11 @@ class Look(NamedTuple):
     marker: str
     dash: tuple[float, ...]
 
+    @property
+    def line(self) -> dict:
+        """Color and dash of a line, as `axes.plot` takes them."""
+        return {"color": self.ink, "dashes": self.dash or (None, None)}
+
 
 #        variable  light      dark
 COLORS = {

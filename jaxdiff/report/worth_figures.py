@@ -59,7 +59,7 @@ def fitted_curves(name: str, entry: Mapping) -> Drawing | None:
         low, high = floats(line["low"]), floats(line["high"])
         if len(low) == len(high) == len(x):
             axes.fill_between(x, low, high, color=look.ink, alpha=0.16, linewidth=0)
-        axes.plot(x, y, color=look.ink, linewidth=1.8, dashes=look.dash or (None, None))
+        axes.plot(x, y, **look.line, linewidth=1.8)
     for size, look in looks.items():
         cells = [cell for cell in measured if number(cell["n_clean"]) == size]
         x = np.array([number(cell["n_source"]) for cell in cells])

@@ -27,8 +27,34 @@ Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
 FLOOR = 1e-3  # least noise of y that (1) is solved with, in units of the spread that X has left at sigma
 
 
+def checked(operator: LinearOperator, y: jax.Array, sigma_y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """One measurement as a guidance takes it: y with exact zeros where A cannot reach, whatever it held; sigma_y (B,).
+
+    Args:
+        operator: A, with its parameters drawn (`op.with_params`).
+        y: (B, *out_shape).
+        sigma_y: (B,) standard deviation of the noise of y, in the units of y: images are in [-1, 1], so that it is
+            twice what it is called where images are in [0, 1].
+
+    Raises:
+        ValueError: y or sigma_y do not fit the operator or each other, or a sigma_y is negative (where its value is
+            known, that is outside of `jax.jit`).
+    """
+    y = operator.restrict(jnp.asarray(y))
+    sigma_y = jnp.asarray(sigma_y, y.dtype)
+    expand(sigma_y, y)  # checks the shape of sigma_y
+    if not isinstance(sigma_y, jax.core.Tracer) and not bool(jnp.all(sigma_y >= 0)):
+        raise ValueError(f"sigma_y is a standard deviation, 0 or above; got {sigma_y}")
+    return y, sigma_y
+
+
 def posterior_denoiser(
-    denoiser: Denoiser, operator: LinearOperator, y: jax.Array, sigma_y: jax.Array, cg_steps: int = 4
+    denoiser: Denoiser,
+    operator: LinearOperator,
+    y: jax.Array,
+    sigma_y: jax.Array,
+    cg_steps: int = 4,
+    rematerialize: bool = False,
 ) -> Denoiser:
     """The denoiser of X given y, D_post(x, sigma), to be sampled like any other.
 
@@ -43,18 +69,21 @@ def posterior_denoiser(
         y: (B, *out_shape).
         sigma_y: (B,) standard deviation of the noise of y, >= 0.
         cg_steps: conjugate-gradient steps; as many as A J^T A^T has distinct eigenvalues is exact.
+        rematerialize: do not keep D's activations between the products with J^T but make them anew for each one
+            (`jax.checkpoint`).
 
     Raises:
         ValueError: y or sigma_y do not fit the operator or each other, or cg_steps < 1.
     """
     if cg_steps < 1:
         raise ValueError(f"posterior_denoiser: cg_steps must be at least 1, got {cg_steps}")
-    y = operator.restrict(jnp.asarray(y))
-    sigma_y = jnp.asarray(sigma_y, y.dtype)
-    expand(sigma_y, y)  # checks the shape of sigma_y
+    y, sigma_y = checked(operator, y, sigma_y)
 
     def posterior(x, sigma):
-        denoised, pull_back = jax.vjp(lambda x: denoiser(x, sigma), x)
+        def at_sigma(x):
+            return denoiser(x, sigma)
+
+        denoised, pull_back = jax.vjp(jax.checkpoint(at_sigma) if rematerialize else at_sigma, x)
 
         def jacobian_transposed(view):  # J^T A^T v
             return pull_back(operator.adjoint(view).astype(denoised.dtype))[0]

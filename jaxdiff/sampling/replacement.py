@@ -2,18 +2,19 @@
 
     x <- x - P x + A^+ y + sigma_i P z            P = A^+ A: what is seen, in the noise of this level
     x <- D + (s / sigma_i) (x - D) + u z,         D = D(x, sigma_i)                                     (1)
-    u = sigma_{i+1} sqrt(1 - sigma_{i+1}^2 / sigma_i^2),   s^2 = sigma_{i+1}^2 - u^2
 
-(1) is the ancestral step; replacement is that of Song et al. 2021 (arXiv 2011.13456, section 5). One evaluation a
-step, no gradients. With many steps (few lose some of the spread) the draw is exact where what is seen and what is
-not are independent, and in general biased: the unseen part hears of y only through D at the same step, follows it less
-than it should and spreads more. `posterior_denoiser` is exact for Gaussians and several times dearer.
+(1) is the ancestral step, its s and u those of `reverse_step`; replacement is that of Song et al. 2021 (arXiv
+2011.13456, section 5). One evaluation a step, no gradients. With many steps (few lose some of the spread) the draw is
+exact where what is seen and what is not are independent, and in general biased: the unseen part hears of y only
+through D at the same step, follows it less than it should and spreads more. `posterior_denoiser` is exact for
+Gaussians and several times dearer.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdiff.diffusion.noise import reverse_step
 from jaxdiff.operators import LinearOperator, describe
 from jaxdiff.sampling.posterior import Denoiser
 
@@ -63,8 +64,7 @@ def replacement_draw(
         now, after = grid[i], grid[i + 1]
         x = x - seen(x) + known + now * seen(white(2 * i + 1))
         denoised = denoiser(x, jnp.full(count, now))
-        up = after * jnp.sqrt(jnp.maximum(1.0 - jnp.square(after / now), 0.0))
-        down = jnp.sqrt(jnp.maximum(jnp.square(after) - jnp.square(up), 0.0))
+        down, up = reverse_step(now, after)
         return denoised + (down / now) * (x - denoised) + up * white(2 * i + 2), None
 
     x, _ = jax.lax.scan(step, grid[0] * white(0), jnp.arange(len(grid) - 1))

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
+from jaxdiff.progress import StageProgress
 from jaxdiff.training.checkpoint import StageCheckpoints
 from jaxdiff.training.metrics import MetricsWriter
-from jaxdiff.training.progress import StageProgress
 from jaxdiff.training.sharding import batch_sharding, check_batch, global_batch, make_mesh, state_sharding
 from jaxdiff.training.state import OptimizerSettings, TrainState, init_state, make_optimizer
 from jaxdiff.training.step import make_train_step

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxdiff.data import hash_split
+from jaxdiff.data import hash_split, require_disjoint
 from jaxdiff.data.hashing import keyed_hash, permutation
 
 SIZES = {"held_out": 300, "tuning": 20, "clean": 80, "view/a": 500, "view/b": 100}
@@ -11,6 +11,18 @@ def test_parts_are_disjoint_and_of_the_size_asked_for():
     parts = hash_split(1000, 0, SIZES)
     assert {name: len(part) for name, part in parts.items()} == SIZES
     assert sorted(np.concatenate(list(parts.values()))) == list(range(1000))
+
+
+def test_an_example_in_two_parts_is_refused():
+    parts = hash_split(1000, 0, SIZES)
+    require_disjoint(parts)
+    leaked = np.concatenate([parts["clean"], parts["held_out"][:7]])
+    with pytest.raises(ValueError, match="'held_out' and 'clean' have 7 examples in common, such as number"):
+        require_disjoint({**parts, "clean": leaked})
+    with pytest.raises(ValueError, match="'view/b' holds an example twice"):
+        require_disjoint({**parts, "view/b": np.repeat(parts["view/b"], 2)})
+    require_disjoint({"a": np.arange(3), "b": np.arange(0)})
+    require_disjoint({})
 
 
 def test_size_of_another_part_does_not_move_held_out():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxdiff.evaluation.bootstrap import over_seeds_and_images, paired_over_seeds, resampled_means
-from jaxdiff.evaluation.gap import gap_closed
+from jaxdiff.evaluation.gap import NoGap, gap_closed
 
 
 def test_by_hand():
@@ -72,13 +72,14 @@ def test_coverage_with_several_seeds():
 
 def test_no_gap_is_refused():
     method, clean, _ = made(np.random.default_rng(3))
-    with pytest.raises(ValueError, match="includes zero leaves no gap to close"):
+    with pytest.raises(NoGap, match="includes zero leaves no gap to close"):
         gap_closed(method, clean, clean + np.random.default_rng(4).normal(size=clean.shape), 0)
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match=r"method \(3, 4\), clean_only \(3, 5\)"):
+    with pytest.raises(ValueError, match=r"method \(3, 4\), clean_only \(3, 5\)") as refused:
         gap_closed(np.ones((3, 4)), np.ones((3, 5)), np.ones((3, 4)), 0)
+    assert not isinstance(refused.value, NoGap)  # a mistake is no missing gap
     with pytest.raises(ValueError, match="same seeds and images twice"):
         paired_over_seeds(np.ones((3, 4)), np.ones((2, 4)), 0)
     with pytest.raises(ValueError, match="1 of 8 values are not finite"):

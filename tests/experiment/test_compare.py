@@ -56,7 +56,22 @@ def test_every_run_but_the_oracle_has_so_many_clean_examples():
         if run == "all_clean":
             assert data.clean + data.tuning == 3800
         else:
-            assert (data.clean, data.tuning, data.reserved) == (40, 10, 500)
+            assert (data.clean, data.tuning, data.reserved) == (45, 5, 500)
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "tuning"), [(100, 0.1, 10), (50, 0.1, 5), (500, 0.1, 50), (11, 0.01, 1), (17, 0.2, 3)]
+)
+def test_a_share_of_the_clean_examples_is_tuned_on(count, share, tuning):
+    assert compare.clean_counts(count, share) == {"tuning": tuning, "clean": count - tuning}
+
+
+def test_what_is_made_of_the_runs_changes_no_run():
+    config, before = digits_compare.get_config(), compare.cells_of(digits_compare.get_config(), FILE)
+    config.compare.update(shown=9, headline="residual")
+    config.worth.spend = 7.0
+    after = compare.cells_of(config, FILE)
+    assert [cells.request(cell) for cell in after.values()] == [cells.request(c) for c in before.values()]
 
 
 def test_views_hold_the_same_examples_for_every_number_of_clean_ones():
@@ -65,7 +80,7 @@ def test_views_hold_the_same_examples_for_every_number_of_clean_ones():
     console, digests = Console(quiet=True), []
     for count in (20, 40):
         config = digits_compare.get_config("tiny-views")
-        config.data.update(compare.clean_counts(count))
+        config.data.update(compare.clean_counts(count, 0.2))
         digests.append(load_data(config, console).digests)
     assert digests[0]["clean"] != digests[1]["clean"]
     for part in ("held_out", "reference", "view/top", "view/bottom", "view/low_res"):
@@ -87,6 +102,9 @@ def test_more_clean_examples_than_are_reserved_is_an_error():
         ("baseline", "clean_onyl", "clean_only"),
         ("headline", "", "compare.headline"),
         ("clean", 3, "at least 10"),
+        ("tuning_share", 5.0, "between 0 and 1"),
+        ("tuning_share", 0.0, "between 0 and 1"),
+        ("tuning_share", 0.99, "leaves 1 to train on, at least 2 are needed; nearest valid: 0.98"),
     ],
 )
 def test_wrong_settings_are_named(key, value, said):
@@ -284,6 +302,24 @@ def test_a_method_that_a_run_has_not_is_named(measured):
     config, found, root = measured
     config.compare.rows.finetune = "finetune/cascade"
     with pytest.raises(ConfigError, match="has no 'cascade', it has finetune, gaussian"):
+        compare.summarise(config, found, root, [], QUIET)
+
+
+def test_as_many_samples_are_shown_as_asked_for(measured):
+    config, found, root = measured
+    config.compare.shown = 3
+    arrays = compare.summarise(config, found, root, [], QUIET)[1]
+    assert {len(images) for images in arrays.values()} == {3}
+
+
+def test_only_a_missing_gap_is_passed_over(measured, monkeypatch):
+    config, found, root = measured
+
+    def broken(*_, **__):
+        raise ValueError("not this one")
+
+    monkeypatch.setattr(compare, "gap_closed", broken)
+    with pytest.raises(ValueError, match="not this one"):
         compare.summarise(config, found, root, [], QUIET)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from jaxdiff import operators
 from jaxdiff.diffusion.gaussian import gaussian_from_covariance
-from jaxdiff.methods.shared import LEAST_SIDE, completed_kind, kind_of, random_boxes, shared, view_denoiser
+from jaxdiff.methods.shared import completed_kind, kind_of, random_boxes, shared, view_denoiser
 from tests.methods.linear_family import LinearByCoverage, batch_of, minimise, one_level
 
 SHAPE, SIGMA, COUNT = (2, 2, 1), 0.7, 120_000
@@ -145,10 +145,10 @@ def test_what_a_view_does_not_show_is_never_looked_at():
 
 
 def test_boxes_lie_inside_and_everywhere():
-    boxes = np.asarray(random_boxes(jax.random.key(0), 4000, (16, 12, 1)))[..., 0]
+    boxes = np.asarray(random_boxes(jax.random.key(0), 4000, (16, 12, 1), 4))[..., 0]
     sides = boxes.max(axis=2).sum(axis=1), boxes.max(axis=1).sum(axis=1)
     assert boxes.shape == (4000, 16, 12) and set(np.unique(boxes)) == {0.0, 1.0}
-    assert min(sides[0].min(), sides[1].min()) == LEAST_SIDE
+    assert min(sides[0].min(), sides[1].min()) == 4
     assert (sides[0].max(), sides[1].max()) == (16, 12)
     # A rectangle: what is shown is the product of its sides.
     np.testing.assert_array_equal(boxes.sum(axis=(1, 2)), sides[0] * sides[1])
@@ -177,5 +177,7 @@ def test_errors_say_what_is_wrong():
         kind_of(operators.build("pixel_mask", SHAPE, p=0.5))
     with pytest.raises(ValueError, match="probability"):
         shared(LinearByCoverage(PATTERNS), one_level(SIGMA), 1.0, KINDS, boxes=1.5)
+    with pytest.raises(ValueError, match="at least 1; got 0"):
+        shared(LinearByCoverage(PATTERNS), one_level(SIGMA), 1.0, KINDS, boxes=0.5, least_side=0)
     with pytest.raises(ValueError, match="no kinds"):
         shared(LinearByCoverage(PATTERNS), one_level(SIGMA), 1.0, [])

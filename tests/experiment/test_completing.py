@@ -1,0 +1,77 @@
+"""Completing the views of a lap: one file and one key for each view, and what it cost."""
+
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from jaxdiff import operators
+from jaxdiff.data.mixture import array_dataset
+from jaxdiff.diffusion.gaussian import gaussian_from_covariance
+from jaxdiff.experiment.completing import completed_images, completed_views, completion_flops
+from jaxdiff.experiment.data import StageData
+from jaxdiff.experiment.plan import EmPlan
+
+SHAPE = (2, 2, 1)
+SETTINGS = EmPlan(
+    laps=2,
+    gaussian_laps=1,
+    rank=1,
+    examples=5,
+    batch=4,
+    steps=4,
+    sigma_min=0.1,
+    sigma_max=5.0,
+    rho=7.0,
+    cg_steps=1,
+    sampler="replacement",
+)
+LAW = gaussian_from_covariance(np.zeros(SHAPE), 0.2 * np.eye(4))
+QUIET = Console(quiet=True)
+
+
+def denoise(law, x, sigma):
+    return law.denoiser(x, sigma)
+
+
+@pytest.fixture
+def views():
+    """Top and bottom rows of six images."""
+    rng = np.random.default_rng(0)
+    rows = [operators.build("crop", SHAPE, top=top, left=0, height=1, width=2) for top in (0, 1)]
+    found = [
+        SimpleNamespace(name=name, operator=row) for name, row in zip(("top", "bottom"), rows, strict=True)
+    ]
+    data = {
+        view.name: StageData(array_dataset(view.name, rng.uniform(-1, 1, (6, 1, 2, 1)).astype(np.float32)))
+        for view in found
+    }
+    return found, data
+
+
+def test_every_view_is_completed_by_its_own_draws_and_kept(views, tmp_path):
+    found, data = views
+    key, folder = jax.random.key(3), tmp_path / "fits"
+    folder.mkdir()
+    made = completed_views(folder, "shared", 2, denoise, LAW, found, data, key, SETTINGS, QUIET)
+    for number, (view, images) in enumerate(zip(found, made, strict=True)):
+        assert images.shape == (5, *SHAPE)
+        own = jax.random.fold_in(jax.random.fold_in(key, 2), number)
+        alone = completed_images(
+            tmp_path / f"{view.name}.npz",
+            "",
+            denoise,
+            LAW,
+            view.operator,
+            data[view.name],
+            own,
+            SETTINGS,
+            QUIET,
+        )
+        np.testing.assert_array_equal(images, alone)
+    assert sorted(path.name for path in folder.iterdir()) == ["shared_bottom_lap2.npz", "shared_top_lap2.npz"]
+    again = completed_views(folder, "shared", 2, None, None, found, data, key, SETTINGS, QUIET)
+    np.testing.assert_array_equal(again, made)  # read, not drawn
+    assert completion_flops(tmp_path, "shared") > 0 == completion_flops(tmp_path, "view/top")

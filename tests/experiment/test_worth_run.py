@@ -1,0 +1,23 @@
+"""The price list's runs: when one more is started. What is made of them: tests/evaluation/test_worth.py."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from jaxdiff.experiment import worth
+from jaxdiff.experiment.checks import ConfigError
+
+
+def test_a_run_is_started_where_there_is_time_for_it(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(worth, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    in_time = worth._deadline(10.0, 1.5)
+    assert in_time(399.0) and not in_time(401.0)  # 1.5 times of it in 600 seconds
+    now[0] += 300
+    assert in_time(199.0) and not in_time(201.0)
+    assert worth._deadline(0.0, 1.5) is None
+
+
+def test_a_margin_below_one_is_refused():
+    with pytest.raises(ConfigError, match=r"config.worth.margin: at least 1, got 0.9"):
+        worth._deadline(10.0, 0.9)
