@@ -9,7 +9,7 @@ from jaxdiff.experiment.checks import ConfigError, at
 
 
 def split_parts(config: Any, total: int) -> dict[str, np.ndarray]:
-    """Disjoint parts of `range(total)` by name, by hash of the index; with `data.split_by` = 'slab', runs of neighbours.
+    """Disjoint parts of `range(total)` by name, by hash of the index, or runs of neighbours (`data.split_by`).
 
     With `data.unused_clean` = 'views' the reserved examples that no clean part takes are dealt to the views, to each
     with the probability that is its share of the pool (views that ask for a count have it already). They are counted
