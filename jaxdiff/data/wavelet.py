@@ -52,9 +52,9 @@ def wavelet_reconstruction(
         raise ValueError(f"wavelet_reconstruction: complex images (H, W, 2), got {operator.in_shape}")
     if not weight >= 0 or steps < 1:
         raise ValueError(f"wavelet_reconstruction: weight >= 0 and steps >= 1, got {weight} and {steps}")
-    parts = []
-    for start in range(0, len(measured.y), CHUNK):
-        rows = np.minimum(np.arange(start, start + CHUNK), len(measured.y) - 1)  # one program for all chunks
+    parts, size = [], min(CHUNK, len(measured.y))
+    for start in range(0, len(measured.y), size):
+        rows = np.minimum(np.arange(start, start + size), len(measured.y) - 1)  # one program for all chunks
         part = jax.tree.map(lambda leaf, rows=rows: np.asarray(leaf)[rows], measured)
         bound = operator.with_params(part.params)
         gradient = partial(_gradient, bound, np.asarray(part.y, np.float32))
