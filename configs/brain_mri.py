@@ -31,6 +31,7 @@ def get_config(variant: str = "") -> ConfigDict:
     if size == "smoke":
         config.crosstable.runs = ("smoke-full", "smoke-r4", "smoke-wavelet4")
     model(config, run or "r4")
+    config.title = f"Brain MRI, {run}" if run else "Brain MRI: trained at one acceleration, tested at another"
     return config
 
 
@@ -42,7 +43,6 @@ def model(config: ConfigDict, run: str) -> None:
     config.views.mri = default.view(operator, 1.0, "ambient" if name == "r" else "naive")
     config.views.mri.delta = 1 / (acceleration + 1)  # leaves as many lines as R + 1 has
     config.views.mri.restored_by = "wavelet" if name == "wavelet" else "pinv"
-    config.title = f"Brain MRI, {run}"
 
 
 def paper() -> ConfigDict:

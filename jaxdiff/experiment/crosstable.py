@@ -5,7 +5,7 @@ trains the model and reconstructs the same held-out measurements at every accele
 what needs no model. A cell leaves
 
     stages/         the trained model
-    test_R<R>.npz   per acceleration: scores of every image and method, and the first images; kept when it is resumed
+    test_R<R>.npz   per acceleration: scores of every image and method, and a few images; kept when it is resumed
     measured.json   what it was asked for and how long it took; written last
 
 and the parent puts them together in crosstable.json, crosstable.npz and crosstable.html.
@@ -86,28 +86,29 @@ def cells_of(config: ConfigDict, config_name: str) -> dict[str, Cell]:
 
 
 def _chosen(count: int, asked: int) -> np.ndarray:
-    """`asked` of the held-out images, evenly spaced; 0: all."""
+    """`asked` of `count` images, evenly spaced; 0: all."""
     return np.unique(np.linspace(0, count - 1, min(asked or count, count)).round().astype(int))
 
 
 def _test(
     config: ConfigDict, data: ExperimentData, prior: Prior | None, acceleration: float, names: list[str]
 ) -> dict[str, np.ndarray]:
-    """Scores and first images of every method at one acceleration."""
+    """Scores of every method, and a few of its images, at one acceleration."""
     settings = config.crosstable
     operator = tested_operator(config, acceleration, data.image_shape)
     rows = _chosen(len(data.held_out), settings.images)
     truth = data.held_out[rows]
     measured = data.measured_held_out(operator, settings.seed).take(rows)
-    arrays = {"truth": truth[: settings.shown]}
+    shown = _chosen(len(rows), settings.shown)
+    arrays = {"truth": truth[shown]}
     for name in names:
         began = time.monotonic()
         key = jax.random.fold_in(jax.random.key(settings.seed), round(1000 * acceleration))
         found = reconstruct(name, prior, operator, measured, settings, settings.batch, key)
         arrays[f"{name}/seconds"] = np.asarray((time.monotonic() - began) / len(rows))
-        arrays[f"{name}/images"] = found.mean[: settings.shown]
+        arrays[f"{name}/images"] = found.mean[shown]
         if found.sd is not None:
-            arrays[f"{name}/sd"] = found.sd[: settings.shown]
+            arrays[f"{name}/sd"] = found.sd[shown]
         for score, values in restoration_scores(truth, found.mean).items():
             arrays[f"{name}/{score}"] = values
     return arrays

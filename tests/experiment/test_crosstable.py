@@ -79,7 +79,7 @@ def test_one_command_trains_tests_and_writes_a_page_and_again_does_nothing(tmp_p
     assert rows[None, "wavelet", 2]["nrmse"]["mean"] < rows[None, "zero_filled", 2]["nrmse"]["mean"]
     with np.load(tmp_path / "baselines" / "test_R2.npz") as stored:
         again = restoration_scores(stored["truth"], stored["zero_filled/images"])
-        np.testing.assert_allclose(stored["zero_filled/nrmse"][:2], again["nrmse"])
+        np.testing.assert_allclose(stored["zero_filled/nrmse"][[0, 4]], again["nrmse"])
         assert stored["zero_filled/nrmse"].shape == (5,)
     page = (tmp_path / "crosstable.html").read_text()
     assert "Reconstructions at R = 4" in page and "smoke-r4, one step" in page
