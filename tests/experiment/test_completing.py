@@ -28,7 +28,7 @@ SETTINGS = EmPlan(
     cg_steps=1,
     sampler="replacement",
 )
-LAW = gaussian_from_covariance(np.zeros(SHAPE), 0.2 * np.eye(4))
+LAW = gaussian_from_covariance(np.zeros(SHAPE), np.diag([0.1, 0.2, 0.3, 0.4]))
 QUIET = Console(quiet=True)
 
 
