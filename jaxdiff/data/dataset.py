@@ -8,7 +8,7 @@ import numpy as np
 from rich.progress import track
 
 from jaxdiff.data.damage import Damage
-from jaxdiff.data.measure import measure
+from jaxdiff.data.measure import measure, measure_k_space
 from jaxdiff.data.measured import MeasurementSource
 from jaxdiff.data.sources import Source
 from jaxdiff.operators import LinearOperator, Measurement
@@ -74,6 +74,9 @@ def view_dataset(
 ) -> Dataset:
     """A view of a source: y = A x + sigma_y n, one fixed measurement for each example (see `measure`).
 
+    Of a source that has measured k-space itself (`fastmri`), `multicoil_fourier` takes lines of that and its coil maps,
+    and simulates nothing.
+
     Measured once and kept where the measurements fit in `cache_bytes`, else measured whenever a row is asked
     for; both give the same numbers.
 
@@ -96,7 +99,13 @@ def view_dataset(
             f"{name}: operator '{operator.name}' is for {operator.in_shape}, {source.name} has {source.shape}"
         )
 
+    measured = hasattr(source, "k_space") and operator.name == "multicoil_fourier"
+    if measured and sigma_y:
+        raise ValueError(f"{name}: the k-space of {source.name} has its own noise; leave sigma_y 0")
+
     def make(rows):
+        if measured:
+            return measure_k_space(operator, *source.k_space(indices[rows]), indices[rows], seed)
         x = source.gather(indices[rows])
         if damage is not None:
             x = damage(x, indices[rows], seed)

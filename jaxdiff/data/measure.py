@@ -58,6 +58,42 @@ def measure(
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
+def measure_k_space(
+    operator: LinearOperator, k_space: np.ndarray, maps: np.ndarray, indices: np.ndarray, seed: int
+) -> Measurement:
+    """Lines of k-space that coils have measured; the lines are drawn as `measure` draws them.
+
+    Args:
+        operator: `multicoil_fourier` with maps of each example.
+        k_space: (n, coils, H, W) complex, fully sampled.
+        maps: the coils' sensitivities, likewise.
+        indices, seed: as of `measure`.
+
+    Raises:
+        ValueError: an operator with fixed maps, or for another number of coils.
+    """
+    args = dict(operator.args)
+    if args["maps"] != "drawn" or args["coils"] != k_space.shape[1]:
+        raise ValueError(
+            f"measured k-space of {k_space.shape[1]} coils needs multicoil_fourier(coils={k_space.shape[1]}, "
+            f"maps='drawn'), got coils={args['coils']}, maps='{args['maps']}'"
+        )
+    host = _host()
+    keys = _keys(jax.device_put(np.asarray(indices).astype(np.uint32), host), np.uint32(seed % 2**32))[0]
+    with jax.default_device(host):
+        lines = np.asarray(_draw_lines(operator, keys))
+    y, maps = (np.stack([z.real, z.imag], axis=-1).astype(np.float32) for z in (k_space, maps))
+    seen = lines[:, None, :, None, None] if args["axis"] == "rows" else lines[:, None, None, :, None]
+    return Measurement(
+        y=np.where(seen, y, np.float32(0)),
+        params={"lines": lines, "maps": maps},
+        sigma_y=np.zeros(len(y), np.float32),
+    )
+
+
+_draw_lines = jax.jit(lambda operator, keys: operator.draw(keys).params["lines"])
+
+
 @jax.jit
 def _keys(indices, seed):
     """The keys of the operators and of the noise; on its own, to be compiled once for all views."""

@@ -56,7 +56,7 @@ class Settings(NamedTuple):
     """What the openers of the sources need besides their own argument; see `open_source`.
 
     `skip_odd_sizes`: where no `image_size` is set, images of another size than most are left out as broken
-    ones are; otherwise images of different sizes are an error.
+    ones are; otherwise images of different sizes are an error. `coils`: virtual coils of multi-coil k-space.
     """
 
     rules: PixelRules = PixelRules()
@@ -64,6 +64,7 @@ class Settings(NamedTuple):
     split: str = "train"
     data_dir: str | None = None
     skip_odd_sizes: bool = False
+    coils: int = 8
 
 
 def make_rules(
@@ -97,6 +98,7 @@ def make_settings(
     max_bad_share: float = 0.01,
     split: str = "train",
     data_dir: str | None = None,
+    coils: int = 8,
 ) -> Settings:
     """Checked `Settings`: the options of every command and function that opens a source.
 
@@ -108,14 +110,17 @@ def make_settings(
         max_bad_share: largest share of broken files that is skipped.
         split: of a TFDS data set.
         data_dir: directory of TFDS data sets; None or '': TFDS_DATA_DIR, else ~/tensorflow_datasets.
+        coils: virtual coils of `fastmri`.
 
     Raises:
-        ValueError: as `make_rules`; a share that is none.
+        ValueError: as `make_rules`; a share that is none; no coils.
     """
     if not 0 <= max_bad_share <= 1:
         raise ValueError(f"max_bad_share must be in [0, 1], got {max_bad_share}")
     rules = make_rules(image_size, channels, resize, center_crop)
-    return Settings(rules, max_bad_share, split, data_dir or None)
+    if coils < 1:
+        raise ValueError(f"coils must be 1 or more, got {coils}")
+    return Settings(rules, max_bad_share, split, data_dir or None, coils=coils)
 
 
 def to_unit(pixels: np.ndarray) -> np.ndarray:

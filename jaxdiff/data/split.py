@@ -1,7 +1,8 @@
 """Disjoint parts of a data set by a keyed hash of the index: clean, tuning, held-out, and each view.
 
 Each index i has a number u(i) in [0, 1), a hash of (seed, i). Shares are intervals of u from the bottom,
-counts are the largest u from the top, each in the order given.
+counts are the largest u from the top, each in the order given. Where neighbours in the order of the source are alike
+(slices of a volume), parts are runs of neighbours instead, with gaps between them (`slab_split`).
 """
 
 from collections.abc import Mapping
@@ -84,3 +85,35 @@ def require_disjoint(parts: Mapping[str, np.ndarray]) -> None:
 
 def _list(sizes: Mapping[str, int | float]) -> str:
     return ", ".join(f"{name} {size:g}" for name, size in sizes.items())
+
+
+def slab_split(n: int, sizes: Mapping[str, int], gap: int) -> dict[str, np.ndarray]:
+    """Disjoint runs of neighbouring indices of `range(n)`, at least `gap` indices between any two of them.
+
+    For examples in an order in which neighbours are alike (slices of a volume, frames of a film). The parts follow one
+    another from the middle on, in the order given, and go on from the start of the range when its end is reached: the
+    first part lies in the middle. Parts of size 0 take no gap.
+
+    Args:
+        n: number of examples.
+        sizes: name -> count.
+        gap: indices that nobody uses, after each part.
+
+    Returns:
+        name -> int64 indices.
+
+    Raises:
+        ValueError: a negative count or gap, or more asked for than there is.
+    """
+    if gap < 0 or any(isinstance(size, bool) or size != int(size) or size < 0 for size in sizes.values()):
+        raise ValueError(
+            f"slab split: counts and gap must be whole numbers >= 0, got {_list(sizes)}, gap {gap}"
+        )
+    asked = sum(size + gap for size in sizes.values() if size)
+    if asked > n:
+        raise ValueError(f"slab split: {_list(sizes)} with gaps of {gap} are {asked} examples, there are {n}")
+    parts, start = {}, n // 2
+    for name, size in sizes.items():
+        parts[name] = np.arange(start, start + size, dtype=np.int64) % n
+        start += size + gap if size else 0
+    return parts

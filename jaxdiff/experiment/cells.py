@@ -40,6 +40,7 @@ class Cell(NamedTuple):
     name: str
     config: ConfigDict
     samples: tuple[str, ...] = ()
+    kind: str = "measure"  # measure (above) | crosstable: reconstructions of k-space (see `crosstable`)
 
 
 class CellFailed(RuntimeError):
@@ -53,7 +54,8 @@ def plain(config: Any) -> dict:
 
 def request(cell: Cell) -> dict:
     """What cell.json says."""
-    return {"name": cell.name, "config": plain(cell.config), "samples": list(cell.samples)}
+    asked = {"name": cell.name, "config": plain(cell.config), "samples": list(cell.samples)}
+    return asked if cell.kind == "measure" else asked | {"kind": cell.kind}
 
 
 def is_done(cell: Cell, root: Path) -> bool:
@@ -194,15 +196,17 @@ def _stop_with_parent() -> None:
 def run_cell(directory: Path, root: Path) -> int:
     """Train and measure the cell of `directory`; the exit code as `launch.py`'s."""
     from jaxdiff.experiment import command
+    from jaxdiff.experiment.crosstable import reconstruct_cell
     from jaxdiff.experiment.measuring import measure_cell
 
     asked = json.loads((directory / "cell.json").read_text())
+    measure = reconstruct_cell if asked.get("kind") == "crosstable" else measure_cell
     config = ConfigDict(asked["config"])
     _stop_with_parent()
     command.prepare_jax(False)
     console = Console(width=200)
     try:
-        measure_cell(config, directory, root, asked, console)
+        measure(config, directory, root, asked, console)
     except Interrupted as stopped:
         console.print(str(stopped), highlight=False)
         return command.INTERRUPTED

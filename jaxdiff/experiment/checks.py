@@ -17,6 +17,7 @@ VIEW_METHODS = ("denoising", "shared", "ambient", "tweedie", "gsure", "em", "omn
 METHODS = ("views_only", "shared", "residual", "completed", "clean_only", "finetune", "cascade")
 OWN_SPACE = ("denoising", "shared")  # the view's denoiser is one in its own space
 OF_VIEWS = ("views_only", "residual", "completed")
+RESTORED_BY = ("pinv", "wavelet")
 EM_SAMPLERS = ("heun", "euler", "replacement")
 CHOICES = {
     "task": ("images", "gaussian_toy", "gaussian_theory"),
@@ -29,6 +30,7 @@ CHOICES = {
     "sample.sampler": SAMPLERS,
     "sample.stop": STOPS,
     "sample.through": ("members", "fixed_mask", "guided"),
+    "data.split_by": ("hash", "slab"),
     "data.unused_clean": ("none", "views"),
     "data.resize": ("bilinear", "box", "lanczos"),
 }
@@ -143,6 +145,7 @@ def _check_view(path: str, view: ConfigDict) -> None:
             "operator and damage empty and sigma_y 0"
         )
     choose(f"{path}.method", view.method, VIEW_METHODS)
+    choose(f"{path}.restored_by", view.restored_by, RESTORED_BY)
     choose(f"{path}.weighting", view.weighting, WEIGHTINGS)
     choose(f"{path}.consistency.start", view.consistency.start, STARTS)
     if len(view.damage):
@@ -152,6 +155,11 @@ def _check_view(path: str, view: ConfigDict) -> None:
                 f"config.{path}.method: '{view.method}' knows nothing of damage that is not linear "
                 f"('{view.damage.name}'); use 'omni', from a noise level on at which it cannot be seen"
             )
+    if view.restored_by == "wavelet" and view.method != "naive":
+        raise ConfigError(
+            f"config.{path}.restored_by: 'wavelet' is for the method 'naive', which takes what is restored for clean; "
+            f"got '{view.method}'"
+        )
     if view.sigma_y < 0:
         raise ConfigError(f"config.{path}.sigma_y: must not be negative, got {view.sigma_y}")
     if view.sigma_y > 0 and view.method in OWN_SPACE:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.logging import RichHandler
 
-from jaxdiff.experiment import compare, theory, toy, worth
+from jaxdiff.experiment import compare, crosstable, theory, toy, worth
 from jaxdiff.experiment.arrays import write_atomically
 from jaxdiff.experiment.cells import CellFailed
 from jaxdiff.experiment.checks import ConfigError, check_names, choose
@@ -55,6 +55,8 @@ def main(
         prepare_jax(distributed)
         if mode == "worth":
             return worth.run(config, config_name, workdir_path, console, command_line)
+        if mode == "crosstable":
+            return crosstable.run(config, config_name, workdir_path, console, command_line)
         if mode == "compare":
             return compare.run(config, config_name, workdir_path, console, command_line)
         if config.task == "gaussian_toy":

@@ -15,6 +15,7 @@ from jaxdiff.data.loader import batches
 from jaxdiff.data.measured import MeasurementSource, open_measurements
 from jaxdiff.data.mixture import annotated, as_measured, concatenated
 from jaxdiff.data.sources import Source, open_source
+from jaxdiff.data.wavelet import wavelet_reconstruction
 from jaxdiff.experiment.checks import ConfigError, at
 from jaxdiff.experiment.plan import ViewPlan, view_operator
 from jaxdiff.experiment.splitting import split_parts
@@ -69,6 +70,8 @@ class ExperimentData(NamedTuple):
     counts: dict[str, int]
     report: dict[str, Any]
     digests: dict[str, str]  # by part, of the numbers of its examples: equal where they are the same examples
+    # (operator, seed) -> measurements of the held-out images
+    measured_held_out: Callable[[LinearOperator, int], Dataset]
 
     def clean_images(self) -> np.ndarray:
         """The clean training images (at most `CLEAN_LIMIT`), (n, H, W, C)."""
@@ -101,7 +104,11 @@ def open_clean(config: Any) -> Source:
     data = config.data
     try:
         return open_source(
-            data.source, **_pixel_rules(config), split=data.split, data_dir=data.data_dir or None
+            data.source,
+            **_pixel_rules(config),
+            split=data.split,
+            data_dir=data.data_dir or None,
+            coils=data.coils,
         )
     except ValueError as error:
         raise at("data.source", error) from None
@@ -161,8 +168,21 @@ def load_data(config: Any, console: Console) -> ExperimentData:
     clean = StageData(clean_dataset(source, parts["clean"], limit), data.flip) if data.clean else None
     images = {part: source.gather(parts[part]) for part in ("tuning", "held_out", "reference")}
     digests = {name: hashlib.sha256(np.sort(rows).tobytes()).hexdigest() for name, rows in parts.items()}
+
+    def measured_held_out(operator, seed):
+        return view_dataset(source, parts["held_out"], operator, seed, 0.0, limit, "held out")
+
     return ExperimentData(
-        shape, clean, views, view_operators, noise, **images, counts=counts, report=report, digests=digests
+        image_shape=shape,
+        clean=clean,
+        views=views,
+        operators=view_operators,
+        noise=noise,
+        **images,
+        counts=counts,
+        report=report,
+        digests=digests,
+        measured_held_out=measured_held_out,
     )
 
 
@@ -189,6 +209,15 @@ def restored_data(view: ViewPlan, base: StageData, limit: int) -> StageData:
         return base._replace(
             dataset=mapped(base.dataset, lambda m: m.replace(params=None, sigma_y=0 * m.sigma_y), limit)
         )
+
+    if view.restored_by == "wavelet":
+
+        def by_wavelet(measured):
+            options = dict(view.wavelet)
+            image = wavelet_reconstruction(measured, view.operator, wavelet=options.pop("name"), **options)
+            return measured.replace(y=image, params=None)
+
+        return base._replace(dataset=mapped(base.dataset, by_wavelet, limit)._replace(mirrors=True))
 
     @jax.jit
     def project(measured):

@@ -48,10 +48,12 @@ def learnt_denoiser(view: ViewPlan, parts: Parts) -> Denoiser:
     return view_method(view, parts).denoiser(params)
 
 
-def masked_view_denoiser(view: ViewPlan, parts: Parts) -> MaskedDenoiser:
-    """(x, sigma, A) -> E[X | A x_sigma, A] of a view learnt by 'ambient'."""
+def masked_view_denoiser(view: ViewPlan, parts: Parts, back_projected: bool = False) -> MaskedDenoiser:
+    """(x, sigma, A) -> E[X | A x_sigma, A] of a view learnt by 'ambient'; in place of x, with `back_projected`, the
+    network's own input, the back-projection of A x_sigma."""
     params, sigma_data = parts.params[view.stage_name], parts.sigma_data[view.stage_name]
-    return given_operator(masked_denoiser(view.stage.network, sigma_data, params))
+    denoise = masked_denoiser(view.stage.network, sigma_data, params)
+    return denoise if back_projected else given_operator(denoise)
 
 
 def valid_from(view: ViewPlan, sigma_min: float) -> float:

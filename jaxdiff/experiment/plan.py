@@ -76,6 +76,8 @@ class ViewPlan:
     sigma_max: float
     tolerance: float
     em: EmPlan
+    restored_by: str  # naive
+    wavelet: Mapping[str, Any]
     stage: StagePlan
     rank: int
     full_range: bool  # whether the operator reaches all of its view space (a zero-filled mask does not)
@@ -244,6 +246,8 @@ def _view_plan(config: ConfigDict, name: str, operator: LinearOperator, sigma_y:
         sigma_max=view.sigma_max or math.inf,
         tolerance=view.tolerance,
         em=EmPlan(**view.em.to_dict()),
+        restored_by=view.restored_by,
+        wavelet=view.wavelet.to_dict(),
         stage=stage,
         rank=rank,
         full_range=not own or rank == math.prod(operator.out_shape),

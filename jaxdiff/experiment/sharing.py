@@ -17,7 +17,7 @@ from jaxdiff.experiment.plan import Plan
 
 # What these learn depends on their own measurements and on the tuning images alone.
 SHAREABLE = ("denoising", "ambient", "tweedie", "gsure", "naive")
-DATA_KEYS = ("source", "split", "image_size", "channels", "resize", "center_crop", "limit", "flip")
+DATA_KEYS = ("source", "split", "image_size", "channels", "resize", "center_crop", "limit", "flip", "coils")
 
 
 def shared_stages(config: Any, plan: Plan, data: ExperimentData, root: Path) -> dict[str, Path]:

@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxdiff.data.split import hash_split, require_disjoint
+from jaxdiff.data.split import hash_split, require_disjoint, slab_split
 from jaxdiff.experiment.checks import ConfigError, at
 
 
 def split_parts(config: Any, total: int) -> dict[str, np.ndarray]:
-    """Disjoint parts of `range(total)` by name, by hash of the index.
+    """Disjoint parts of `range(total)` by name, by hash of the index, or runs of neighbours (`data.split_by`).
 
     With `data.unused_clean` = 'views' the reserved examples that no clean part takes are dealt to the views, to each
     with the probability that is its share of the pool (views that ask for a count have it already). They are counted
@@ -20,6 +20,8 @@ def split_parts(config: Any, total: int) -> dict[str, np.ndarray]:
       ConfigError: the parts ask for more examples than there are.
       ValueError: an example is in two parts.
     """
+    if config.data.split_by == "slab":
+        return _slabs(config, total)
     parts = hash_split(total, config.data.split_seed, split_sizes(config, total))
     if config.data.unused_clean == "views" and "unused" in parts:
         unused = parts["unused"][::-1]
@@ -79,3 +81,22 @@ def split_sizes(config: Any, total: int) -> dict[str, int]:
             f"held_out, reference, tuning and clean); lower config.views.<name>.examples"
         )
     return sizes
+
+
+def _slabs(config: Any, total: int) -> dict[str, np.ndarray]:
+    data = config.data
+    if data.unused_clean != "none":
+        raise ConfigError(
+            f"config.data.unused_clean: '{data.unused_clean}' scatters reserved examples over the views; with "
+            "split_by = 'slab' leave it 'none'"
+        )
+    named = sum(data[part] > 0 for part in ("held_out", "reference", "tuning", "clean"))
+    named += sum(not view.source for view in config.views.values()) + (data.reserved > 0)
+    try:
+        parts = slab_split(total, split_sizes(config, total - data.gap * named), data.gap)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise at("data", error) from None
+    require_disjoint(parts)
+    return parts

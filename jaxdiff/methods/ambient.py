@@ -17,6 +17,9 @@ the others (both weightings have the same minimiser):
     lambda = 1 / c_out(sigma)^2 where A~ measures, 1 / sigma_data^2 where A alone does
     (2)
 
+In k-space the lines that are not shown are what is in infinite noise: the mask of lines is given beside the input, and
+the place of m F in (2) is taken by P~ F.
+
 Any operator with a further corruption will do (`op.further_corrupt`).
 
 A denoiser of whole noisy images is wanted for composition, evaluation and free sampling, but no example showed the
@@ -33,7 +36,7 @@ the network has seen are estimated by (1 - r) A D + r y_sigma, r = sigma_y^2 / (
 by A D.
 """
 
-from collections.abc import Callable
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -55,7 +58,11 @@ def back_project(operator: LinearOperator, y: jax.Array) -> jax.Array:
 
 
 def coverage(operator: LinearOperator, batch: int) -> jax.Array:
-    """What a network is told of an operator: the back-projection of A 1, (B, *in_shape); for masks the mask."""
+    """What a network is told of an operator, (B, *in_shape): the back-projection of A 1, for masks the mask; for
+    families with `coverage_params` what these say, for k-space the mask of its lines."""
+    if operator.coverage_params is not None:
+        told = partial(operator.coverage_params, in_shape=operator.in_shape, **dict(operator.args))
+        return jax.vmap(told)(operator.params)
     ones = jnp.ones((batch, *operator.in_shape), jnp.float32)
     return back_project(operator, operator(ones))
 
@@ -117,7 +124,7 @@ def ambient(
         added = level * jnp.sqrt(1 - share) * shown(white)
         noisy = shown.restrict(y + added)
         denoise = masked_denoiser(network, sigma_data, params, dropout_key)
-        predicted = seen(denoise(back_project(shown, noisy), sigma, coverage(shown, len(sigma))))
+        predicted = seen(denoise(back_project(shown, noisy), sigma, shown))
         visible = shown.reached(len(sigma))
         estimate = jnp.where(visible, (1 - share) * predicted + share * noisy, predicted)
         reached = seen.reached(len(sigma))
@@ -128,7 +135,7 @@ def ambient(
     def denoiser(params):
         denoise = masked_denoiser(network, sigma_data, params)
         if masks == 0:
-            return lambda x, sigma: denoise(x, sigma, jnp.ones_like(x))
+            return lambda x, sigma: denoise(x, sigma, None)
         return through_members(given_operator(denoise), operator.cover(masks, delta, shown))
 
     return Method(init, loss, denoiser)
@@ -136,25 +143,28 @@ def ambient(
 
 def masked_denoiser(
     network: nn.Module, sigma_data: float, params: Params, dropout_key: jax.Array | None = None
-) -> Callable[[jax.Array, jax.Array, jax.Array], jax.Array]:
-    """D(u, sigma, m) of equation 2, given the back-projection u = P~ x_sigma and the coverage m, (B, ...)."""
+) -> MaskedDenoiser:
+    """D(u, sigma, A~) of equation 2, given the back-projection u = P~ x_sigma, (B, ...); A~ = None hides nothing."""
     apply = raw_network(network, params, dropout_key)
 
-    def denoise(u, sigma, coverage):
+    def denoise(u, sigma, operator):
         c = edm_preconditioning(sigma, sigma_data)
-        raw = apply(expand(c.c_in, u) * u, c.c_noise, {"image": coverage}).astype(u.dtype)
-        seen = jnp.clip(coverage, 0.0, 1.0)
-        scale = seen * expand(c.c_out, u) + (1 - seen) * sigma_data
-        return expand(c.c_skip, u) * u + scale * raw
+        told = jnp.ones_like(u) if operator is None else coverage(operator, u.shape[0])
+        raw = apply(expand(c.c_in, u) * u, c.c_noise, {"image": told}).astype(u.dtype)
+        if operator is None or operator.coverage_params is None:
+            seen = jnp.clip(told, 0.0, 1.0) * raw
+        else:
+            seen = back_project(operator, operator(raw))
+        return expand(c.c_skip, u) * u + expand(c.c_out, u) * seen + sigma_data * (raw - seen)
 
     return denoise
 
 
-def given_operator(denoise: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]) -> MaskedDenoiser:
+def given_operator(denoise: MaskedDenoiser) -> MaskedDenoiser:
     """(x, sigma, A~) -> E[X | A~ x_sigma, A~] for whole noisy images x: what the samplers of masks ask for."""
 
     def masked(x, sigma, operator):
-        return denoise(back_project(operator, operator(x)), sigma, coverage(operator, x.shape[0]))
+        return denoise(back_project(operator, operator(x)), sigma, operator)
 
     return masked
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxdiff import registry
-from jaxdiff.operators import blur, masks, overlays, random_masks, resample, sensing
+from jaxdiff.operators import blur, fourier, masks, overlays, random_masks, resample, sensing
 from jaxdiff.operators.compose import compose
 from jaxdiff.operators.linear import LinearOperator, describe
 
@@ -21,12 +21,14 @@ ISOMETRIES = {
     "keep_patch": random_masks.keep_patch,
     "scan_lines": random_masks.scan_lines,
     "overlay": overlays.overlay,
+    "fourier": fourier.fourier,
 }
 FAMILIES = {
     **ISOMETRIES,
     "gaussian_blur": blur.gaussian_blur,
     "motion_blur": blur.motion_blur,
     "sensing": sensing.sensing,
+    "multicoil_fourier": fourier.multicoil_fourier,
 }
 
 

@@ -55,6 +55,8 @@ class LinearOperator:
             parameters with which A is the identity; or None where the family has no such member.
         cover_params: module-level function `cover_params(key, count, delta, shown, in_shape, **args) -> params` with
             leading axis `count`: members as A~ = B A, stratified so that together they see every entry; or None.
+        coverage_params: module-level function `coverage_params(params, in_shape, **args) -> (*in_shape)` of one
+            example: what tells its member of the family from the others, 1 where it sees; or None: A^+ A 1 does.
     """
 
     params: Any
@@ -69,6 +71,7 @@ class LinearOperator:
     corrupt_params: Callable[..., Any] | None = flax.struct.field(pytree_node=False, default=None)
     whole_params: Callable[..., Any] | None = flax.struct.field(pytree_node=False, default=None)
     cover_params: Callable[..., Any] | None = flax.struct.field(pytree_node=False, default=None)
+    coverage_params: Callable[..., Any] | None = flax.struct.field(pytree_node=False, default=None)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """A x for x of shape (B, *in_shape); returns (B, *out_shape)."""
@@ -269,13 +272,15 @@ def make(
     corrupt_params: Callable[..., Any] | None = None,
     whole_params: Callable[..., Any] | None = None,
     cover_params: Callable[..., Any] | None = None,
+    coverage_params: Callable[..., Any] | None = None,
 ) -> LinearOperator:
     """The operator of a `forward`; `out_shape` is worked out by abstract evaluation (nothing is compiled).
 
     Args:
         name: name in the catalog.
         in_shape: shape of one example.
-        forward, c, draw_params, corrupt_params, whole_params, cover_params: as in `LinearOperator`.
+        forward, c, draw_params, corrupt_params, whole_params, cover_params, coverage_params: as in
+            `LinearOperator`.
         args: keyword arguments of `forward` and of `draw_params`; the values must be hashable.
     """
     in_shape = tuple(int(size) for size in in_shape)
@@ -297,6 +302,7 @@ def make(
         corrupt_params=corrupt_params,
         whole_params=whole_params,
         cover_params=cover_params,
+        coverage_params=coverage_params,
     )
 
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from jaxdiff.report.crosstable_page import crosstable_rows
 from jaxdiff.report.numbers import (
     ABSENT,
     MINUS,
@@ -151,6 +152,28 @@ def _print(table: Table, sentences: list[str], report_path: str | Path, console:
 def print_compare(compare: Mapping, report_path: str | Path, console: Console) -> None:
     """Print a comparison of methods: the table, the headline, the path of the report; within 80 columns."""
     _print(compare_table(compare), [str(compare.get("headline") or "")], report_path, console)
+
+
+def crosstable_table(table: Mapping) -> Table:
+    """Rows: model and method; NRMSE at each acceleration."""
+    accelerations = table.get("accelerations") or []
+    shown = _table("NRMSE of magnitude images at each test acceleration (lower is better)")
+    shown.add_column("model", overflow="fold", max_width=20)
+    shown.add_column("method", overflow="fold", max_width=14)
+    for acceleration in accelerations:
+        shown.add_column(f"R = {acceleration:g}", justify="right")
+    for (run, method), entries in crosstable_rows(table).items():
+        cells = []
+        for acceleration in accelerations:
+            entry = entries.get(acceleration, {}).get("nrmse")
+            cells.append(fixed(interval(entry)[0], 4) if entry else "-")
+        shown.add_row(escape(run or "-"), escape(method.replace("_", " ")), *map(_ascii, cells))
+    return shown
+
+
+def print_crosstable(table: Mapping, report_path: str | Path, console: Console) -> None:
+    """Print a cross table: NRMSE by model and acceleration, the path of the report; within 80 columns."""
+    _print(crosstable_table(table), [], report_path, console)
 
 
 def print_worth(worth: Mapping, report_path: str | Path, console: Console) -> None:

@@ -22,6 +22,9 @@ MASKS = {
 FAMILIES = {
     **MASKS,
     "sensing": {"measurements": 40, "matrices": 3},
+    # 12 lines, 5 of them seen, of which the share DELTA is 2: lines are left by count and not by chance.
+    "fourier": {"acceleration": 2.4, "center": 2},
+    "multicoil_fourier": {"acceleration": 2.4, "center": 2, "coils": 2},
 }
 EXTRA = {
     "per_channel": ("pixel_mask", {"p": 0.3, "per_channel": True}),
@@ -126,7 +129,7 @@ def test_the_share_hidden_further_is_delta(case):
     less = further_corrupt(op, keys(1), DELTA)
     had, kept = (np.asarray(reached(a, COUNT)).reshape(COUNT, -1).sum(axis=1) for a in (op, less))
     excess = kept - (1 - DELTA) * had
-    assert abs(excess.mean()) < 4 * excess.std() / COUNT**0.5
+    assert abs(excess.mean()) <= 4 * excess.std() / COUNT**0.5
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])

@@ -23,6 +23,8 @@ CASES = {
     "scan_lines": (IMAGE, {"p": 0.4, "keep_center": 1}),
     "overlay": (IMAGE, {"kind": "watermark", "size": 0.7}),
     "sensing": (IMAGE, {"measurements": 9, "matrices": 4, "seed": 1}),
+    "fourier": ((6, 4, 2), {"acceleration": 2, "center": 1}),
+    "multicoil_fourier": ((6, 4, 2), {"acceleration": 2, "center": 1, "coils": 3}),
     "motion_blur": (IMAGE, {"length": 2, "angle": 20.0, "boundary": "zero"}),
     "gaussian_blur": (IMAGE, {"std": 0.6, "boundary": "zero"}),
     "compose": (
@@ -37,6 +39,7 @@ EXPECTED_C = {
     "compose": 0.299**2 + 0.587**2 + 0.114**2,
     "gaussian_blur": None,
     "motion_blur": None,
+    "multicoil_fourier": None,
     "sensing": None,
 }
 

@@ -1,0 +1,79 @@
+"""One step against the posterior mean of a Gaussian, and batches that are filled up."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from jaxdiff import operators
+from jaxdiff.data.measure import measure
+from jaxdiff.experiment import reconstruction
+from jaxdiff.experiment.checks import ConfigError
+from jaxdiff.experiment.reconstruction import Prior, Reconstruction, check_methods, reconstruct
+
+SHAPE, SIZE, SIGMA = (1, 4, 2), 8, 1e-3
+RNG = np.random.default_rng(0)
+ROOT = RNG.normal(size=(SIZE, SIZE))
+COVARIANCE, MEAN = ROOT @ ROOT.T / SIZE + 0.1 * np.eye(SIZE), RNG.normal(size=SIZE)
+OPERATOR = operators.build(
+    "multicoil_fourier", SHAPE, acceleration=2, coils=2, center=1, maps="fixed", seed=8
+)
+SETTINGS = ConfigDict({"sigma": SIGMA})
+
+
+def exact_network(view, parts, back_projected):
+    """E[x | A x_sigma] of the Gaussian, from what a network is given: u = A^T A x_sigma and A."""
+    assert back_projected
+
+    def denoise(u, sigma, operator):
+        basis = jnp.eye(SIZE).reshape(SIZE, *SHAPE)
+
+        def one(params, u):
+            bound = operator.replace(params=jax.tree.map(lambda leaf: jnp.stack([leaf] * SIZE), params))
+            seen = bound.adjoint(bound(basis)).reshape(SIZE, SIZE)
+            noisy = seen @ (COVARIANCE + SIGMA**2 * jnp.eye(SIZE)) @ seen
+            inverse = jnp.linalg.pinv(noisy, rtol=1e-5, hermitian=True)
+            return (MEAN + COVARIANCE @ seen @ inverse @ (u.reshape(-1) - seen @ MEAN)).reshape(SHAPE)
+
+        return jax.vmap(one)(operator.params, u)
+
+    return denoise
+
+
+def test_one_step_is_the_posterior_mean(monkeypatch):
+    """Mutation: A^H A A^H y in place of A^H y gives another image, as A A^H is no projector."""
+    monkeypatch.setattr(reconstruction, "masked_view_denoiser", exact_network)
+    x = (MEAN + RNG.normal(size=(5, SIZE)) @ ROOT.T / SIZE**0.5).reshape(5, *SHAPE).astype(np.float32)
+    measured = measure(OPERATOR, x, np.arange(5), seed=0)
+    found = reconstruct("one_step", Prior(None, {}), OPERATOR, measured, SETTINGS, 2, jax.random.key(0))
+    basis = jnp.eye(SIZE).reshape(SIZE, *SHAPE)
+    for i in range(5):
+        lines = jnp.broadcast_to(measured.params["lines"][i], (SIZE, 4))
+        a = np.asarray(OPERATOR.with_params({"lines": lines})(basis), np.float64).reshape(SIZE, -1).T
+        noisy = a @ (COVARIANCE + SIGMA**2 * np.eye(SIZE)) @ a.T
+        gain = COVARIANCE @ a.T @ np.linalg.pinv(noisy, rcond=1e-6)
+        exact = MEAN + gain @ (measured.y[i].reshape(-1) - a @ MEAN)
+        np.testing.assert_allclose(found.mean[i].reshape(-1), exact, atol=0.02)
+    assert found.sd is None
+
+
+def test_batches_do_not_change_what_is_found_and_draws_keep_their_spread(monkeypatch):
+    x = RNG.normal(size=(5, *SHAPE)).astype(np.float32)
+    measured = measure(OPERATOR, x, np.arange(5), seed=0)
+    whole = np.asarray(OPERATOR.with_params(jax.tree.map(jnp.asarray, measured.params)).adjoint(measured.y))
+    found = reconstruct("zero_filled", None, OPERATOR, measured, SETTINGS, 2, jax.random.key(0))
+    np.testing.assert_allclose(found.mean, whole, atol=1e-6)
+
+    def drawing(prior, settings):
+        return lambda operator, measured, key: Reconstruction(measured.y[:, 0], measured.y[:, 0, ..., :1])
+
+    monkeypatch.setitem(reconstruction.WITH_MODEL, "drawing", drawing)
+    found = reconstruct("drawing", None, OPERATOR, measured, SETTINGS, 2, jax.random.key(0))
+    np.testing.assert_array_equal(found.mean, measured.y[:, 0])
+    np.testing.assert_array_equal(found.sd, measured.y[:, 0, ..., :1])
+
+
+def test_unknown_methods_are_named_with_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'one_step'"):
+        check_methods(("onestep",))
