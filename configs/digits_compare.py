@@ -115,8 +115,8 @@ def shared(config: ConfigDict) -> None:
     views_of(config, "shared")
     config.methods = ("views_only", "shared")
     config.composition.candidates = ("gaussian", "fusion", "anchored", "shared")
-    config.shared.train.steps = 6500  # two laps; completing the views between them costs the other 2,200
-    config.shared.later.train.update(steps=7300, weight_decay=0.0)
+    config.shared.train.steps = 4000  # two laps; completing the views between them costs the other 2,200
+    config.shared.later.train.update(steps=9800, weight_decay=0.1)
     config.shared.completed_share = 0.75
     config.shared.later.network.dropout = 0.0
     config.shared.em.update(laps=2, examples=2000, steps=32, sampler="replacement")
