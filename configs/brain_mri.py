@@ -78,7 +78,8 @@ def tiny() -> ConfigDict:
     config.network.update(channels=32, channel_mults=(1, 2, 2), blocks=1, patch=2, dropout=0.1)
     config.train.update(steps=2500, batch=16, lr=1e-3, warmup=100, decay="cosine", checkpoint_every=500)
     config.train.ema_halflife = 5000.0
-    config.crosstable.update(images=48, batch=16)
+    config.crosstable.update(images=16, batch=16)
+    config.crosstable.posterior.update(draws=3, steps=50)
     config.sample.update(count=16, batch=16)
     return config
 
@@ -99,5 +100,6 @@ def smoke() -> ConfigDict:
     config.evaluate.update(resamples=100, batch=8)
     config.crosstable.update(images=5, batch=4, accelerations=(2, 4), shown=2)
     config.crosstable.wavelet.steps = 5
+    config.crosstable.posterior.update(draws=2, steps=3)
     config.sample.update(count=4, batch=4, steps=4)
     return config

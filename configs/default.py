@@ -305,8 +305,15 @@ def get_config() -> ConfigDict:
     crosstable.runs = ()  # variants of the config file, a model each
     crosstable.view = "mri"  # the view whose operator is tested, and whose denoiser is the prior
     crosstable.accelerations = (2, 4, 6, 8)  # that are tested
-    # zero_filled | wavelet | one_step
-    crosstable.methods = ("zero_filled", "wavelet", "one_step")
+    # zero_filled | wavelet | one_step, ambient_dps (networks told what they see) | dps, mmps (networks of whole images)
+    crosstable.methods = ("zero_filled", "wavelet", "one_step", "ambient_dps", "dps")
+    crosstable.posterior = posterior = ConfigDict()  # of ambient_dps, dps and mmps
+    posterior.draws = 4  # of each image: their mean is the reconstruction
+    posterior.steps = 500
+    posterior.sigma_min, posterior.sigma_max, posterior.rho = 0.004, 10.0, 7.0
+    posterior.norm = "plain"  # of the gradient: plain | squared | likelihood
+    posterior.scale = 2.0  # of its step
+    posterior.cg_steps = 3  # mmps: conjugate-gradient steps
     crosstable.sigma = 0.01  # noise level at which one_step asks the network
     crosstable.wavelet = wavelet()
     crosstable.images = 0  # held-out images, evenly spaced; 0: all

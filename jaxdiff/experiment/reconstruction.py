@@ -2,7 +2,11 @@
 
 Each is a function (prior, settings) -> way, and a way one of (operator, measured, key) -> Reconstruction for a batch,
 its operator with the parameters of that batch. A further one is a further entry of `WITHOUT_MODEL` or `WITH_MODEL`; one
-that draws from the posterior gives the mean of its draws and their standard deviation.
+that draws from the posterior gives the mean of its draws and their standard deviation:
+
+    ambient_dps   networks that are told what they see; A~ as in training, drawn once for each image, its coil maps
+                  those of the measurement
+    dps, mmps     networks of whole images
 """
 
 from collections.abc import Callable
@@ -13,12 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff.data.wavelet import wavelet_reconstruction
+from jaxdiff.diffusion.noise import karras_schedule
 from jaxdiff.experiment.checks import ConfigError, choose
-from jaxdiff.experiment.learners import masked_view_denoiser
+from jaxdiff.experiment.learners import learnt_denoiser, masked_view_denoiser
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import ViewPlan
 from jaxdiff.methods.ambient import back_project
 from jaxdiff.operators import LinearOperator, Measurement
+from jaxdiff.sampling import posterior_draws
 
 
 class Reconstruction(NamedTuple):
@@ -73,16 +79,74 @@ def one_step(prior: Prior, settings: Any) -> Way:
     return lambda operator, measured, key: Reconstruction(estimate(prior.parts, operator, measured.y, key))
 
 
+def _summary(draws: jax.Array) -> Reconstruction:
+    """Of draws (S, B, H, W, 2): their mean, and the spread of the magnitude, 0 for a single draw."""
+    size = jnp.sqrt(jnp.sum(jnp.square(draws), axis=-1, keepdims=True))
+    return Reconstruction(draws.mean(axis=0), size.std(axis=0, ddof=min(1, len(draws) - 1)))
+
+
+def _posterior(prior: Prior, settings: Any, method: str, denoiser: Callable, further: Callable) -> Way:
+    """Draws by the guidance `method`; `denoiser(parts)` is its prior, `further(parts, operator, key)` its settings."""
+    options = settings.posterior
+    sigmas = karras_schedule(options.steps, options.sigma_min, options.sigma_max, options.rho)
+
+    @jax.jit
+    def summary(parts, operator, y, sigma_y, key):
+        draw_key, further_key = jax.random.split(key)
+        keys = jax.random.split(draw_key, (options.draws, len(y)))
+        given = further(parts, operator, further_key)
+        return _summary(posterior_draws(method, denoiser(parts), operator, y, sigma_y, keys, sigmas, **given))
+
+    return lambda operator, measured, key: summary(prior.parts, operator, measured.y, measured.sigma_y, key)
+
+
+def ambient_dps(prior: Prior, settings: Any) -> Way:
+    """Draws by Ambient DPS from a network that is told what it sees."""
+    options = settings.posterior
+
+    def further(parts, operator, key):
+        family, count = parts.operators[prior.view.name], len(operator.params["lines"])
+        drawn = family.draw(jax.random.split(key, count))
+        kept = drawn.further_corrupt(jax.random.split(jax.random.fold_in(key, 1), count), prior.view.delta)
+        # The coils are those that measured: only the lines are the prior's.
+        told = family.with_params({**operator.params, "lines": kept.params["lines"]})
+        return {"norm": options.norm, "scale": options.scale, "further": told}
+
+    return _posterior(
+        prior, settings, "ambient_dps", lambda parts: masked_view_denoiser(prior.view, parts), further
+    )
+
+
+def _of_whole_images(method: str, *names: str) -> Callable[[Prior, Any], Way]:
+    """Draws by the guidance `method` from a network of whole images, with these of the settings."""
+
+    def way(prior, settings):
+        given = {name: settings.posterior[name] for name in names}
+        return _posterior(
+            prior, settings, method, lambda parts: learnt_denoiser(prior.view, parts), lambda *_: given
+        )
+
+    return way
+
+
 WITHOUT_MODEL: dict[str, Callable[..., Way]] = {"zero_filled": zero_filled, "wavelet": wavelet}
-WITH_MODEL: dict[str, Callable[..., Way]] = {"one_step": one_step}
-NEEDS_MASK = ("one_step",)  # for networks that are told what they see
+WITH_MODEL: dict[str, Callable[..., Way]] = {
+    "one_step": one_step,
+    "ambient_dps": ambient_dps,
+    "dps": _of_whole_images("dps", "norm", "scale"),
+    "mmps": _of_whole_images("mmps", "cg_steps"),
+}
+NEEDS_MASK = (
+    "one_step",
+    "ambient_dps",
+)  # for networks that are told what they see, the others for those that are not
 
 
 def methods_for(prior: Prior | None, asked: tuple[str, ...]) -> list[str]:
     """Those of the methods asked for that a model can do, or that need none."""
     table = WITHOUT_MODEL if prior is None else WITH_MODEL
     return [
-        name for name in asked if name in table and (prior is None or prior.ambient or name not in NEEDS_MASK)
+        name for name in asked if name in table and (prior is None or prior.ambient == (name in NEEDS_MASK))
     ]
 
 

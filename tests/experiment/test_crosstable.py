@@ -71,7 +71,12 @@ def test_one_command_trains_tests_and_writes_a_page_and_again_does_nothing(tmp_p
     rows = {(row["run"], row["method"], row["acceleration"]): row for row in table["rows"]}
     assert set(rows) == {
         (run, method, acceleration)
-        for run, method in [(None, "zero_filled"), (None, "wavelet"), ("smoke-r4", "one_step")]
+        for run, method in [
+            (None, "zero_filled"),
+            (None, "wavelet"),
+            ("smoke-r4", "one_step"),
+            ("smoke-r4", "ambient_dps"),
+        ]
         for acceleration in (2, 4)
     }
     # What is easier is better, and the scores are those of the pictures.
@@ -81,6 +86,8 @@ def test_one_command_trains_tests_and_writes_a_page_and_again_does_nothing(tmp_p
         again = restoration_scores(stored["truth"], stored["zero_filled/images"])
         np.testing.assert_allclose(stored["zero_filled/nrmse"][[0, 4]], again["nrmse"])
         assert stored["zero_filled/nrmse"].shape == (5,)
+    with np.load(tmp_path / "smoke-r4" / "test_R4.npz") as stored:
+        assert stored["ambient_dps/sd"].shape == (2, 32, 32, 1) and (stored["ambient_dps/sd"] > 0).any()
     page = (tmp_path / "crosstable.html").read_text()
     assert "Reconstructions at R = 4" in page and "smoke-r4, one step" in page
     assert "zero filled" in capsys.readouterr().out
@@ -119,9 +126,11 @@ def test_a_wavelet_view_is_trained_on_its_reconstructions():
     assert found.y.shape == (4, 32, 32, 2) and found.params is None
     zero_filled = restored_data(view.__class__(**{**vars(view), "restored_by": "pinv"}), stage, 2**30)
     assert np.abs(found.y - zero_filled.example(4).y).max() > 0.05
-    # A network that is not told what it sees has no answer in one step.
-    assert methods_for(Prior(view, None), ("zero_filled", "one_step")) == []
-    assert methods_for(None, ("zero_filled", "one_step")) == ["zero_filled"]
+    # A network that is not told what it sees has no answer in one step, but is a prior of whole images.
+    asked = ("zero_filled", "one_step", "ambient_dps", "dps", "mmps")
+    assert methods_for(Prior(view, None), asked) == ["dps", "mmps"]
+    assert methods_for(Prior(view._replace(method="ambient"), None), asked) == ["one_step", "ambient_dps"]
+    assert methods_for(None, asked) == ["zero_filled"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""One step against the posterior mean of a Gaussian, and batches that are filled up."""
+"""One step and posterior draws against the posterior of a Gaussian, and batches that are filled up."""
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from jaxdiff import operators
 from jaxdiff.data.measure import measure
 from jaxdiff.experiment import reconstruction
 from jaxdiff.experiment.checks import ConfigError
+from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.reconstruction import Prior, Reconstruction, check_methods, reconstruct
 
 SHAPE, SIZE, SIGMA = (1, 4, 2), 8, 1e-3
@@ -56,6 +57,73 @@ def test_one_step_is_the_posterior_mean(monkeypatch):
         exact = MEAN + gain @ (measured.y[i].reshape(-1) - a @ MEAN)
         np.testing.assert_allclose(found.mean[i].reshape(-1), exact, atol=0.02)
     assert found.sd is None
+
+
+def exact_posterior(measured, i):
+    """Mean (8,) and covariance (8, 8) of x given y of example i."""
+    basis = jnp.eye(SIZE).reshape(SIZE, *SHAPE)
+    lines = jnp.broadcast_to(measured.params["lines"][i], (SIZE, 4))
+    a = np.asarray(OPERATOR.with_params({"lines": lines})(basis), np.float64).reshape(SIZE, -1).T
+    noise = measured.sigma_y[i] ** 2 * np.eye(len(a))
+    gain = COVARIANCE @ a.T @ np.linalg.inv(a @ COVARIANCE @ a.T + noise)
+    return MEAN + gain @ (measured.y[i].reshape(-1) - a @ MEAN), COVARIANCE - gain @ a @ COVARIANCE
+
+
+def plain_network(view, parts):
+    def denoise(x, sigma):
+        def one(x, sigma):
+            noisy = COVARIANCE + sigma**2 * jnp.eye(SIZE)
+            return (MEAN + COVARIANCE @ jnp.linalg.solve(noisy, x.reshape(-1) - MEAN)).reshape(SHAPE)
+
+        return jax.vmap(one)(x, sigma)
+
+    return denoise
+
+
+POSTERIOR = {"draws": 400, "steps": 40, "sigma_min": 0.01, "sigma_max": 40.0, "rho": 7.0, "cg_steps": 8}
+
+
+def test_draws_have_the_mean_and_the_spread_of_the_posterior(monkeypatch):
+    """Mutation: the spread of real and imaginary part in place of the magnitude's is sqrt(2) times as large."""
+    monkeypatch.setattr(reconstruction, "learnt_denoiser", plain_network)
+    x = (MEAN + RNG.normal(size=(3, SIZE)) @ ROOT.T / SIZE**0.5).reshape(3, *SHAPE).astype(np.float32)
+    measured = measure(OPERATOR, x, np.arange(3), seed=0, sigma_y=0.2)
+    settings = ConfigDict({"posterior": POSTERIOR})
+    found = reconstruct("mmps", Prior(None, {}), OPERATOR, measured, settings, 3, jax.random.key(0))
+    assert found.sd.shape == (3, 1, 4, 1)
+    for i in range(3):
+        mean, covariance = exact_posterior(measured, i)
+        np.testing.assert_allclose(found.mean[i].reshape(-1), mean, atol=0.15)
+        draws = RNG.multivariate_normal(mean, covariance, size=20_000).reshape(-1, 4, 2)
+        spread = np.linalg.norm(draws, axis=-1).std(axis=0)
+        np.testing.assert_allclose(found.sd[i, 0, :, 0], spread, rtol=0.2)
+
+
+def test_ambient_dps_is_told_the_lines_of_its_training_and_the_coils_of_the_measurement(monkeypatch):
+    told = []
+
+    def spy(method, denoiser, operator, y, sigma_y, keys, sigmas, **given):
+        told.append((method, operator, given))
+        return jnp.zeros((2, len(y), *SHAPE))
+
+    monkeypatch.setattr(reconstruction, "posterior_draws", spy)
+    monkeypatch.setattr(reconstruction, "masked_view_denoiser", lambda view, parts: None)
+    shape = (1, 16, 2)
+    trained = operators.build("multicoil_fourier", shape, acceleration=4, coils=2, center=1)
+    tested = operators.build("multicoil_fourier", shape, acceleration=2, coils=2, center=1)
+    measured = measure(tested, RNG.normal(size=(3, *shape)).astype(np.float32), np.arange(3), seed=0)
+    view = ConfigDict({"name": "mri", "delta": 0.5, "method": "ambient"})
+    prior = Prior(view, Parts(operators={"mri": trained}))
+    options = {**POSTERIOR, "norm": "plain", "scale": 3.0}
+    with jax.disable_jit():
+        way = reconstruction.ambient_dps(prior, ConfigDict({"posterior": options}))
+        way(tested.with_params(jax.tree.map(jnp.asarray, measured.params)), measured, jax.random.key(0))
+    method, operator, given = told[0]
+    assert method == "ambient_dps" and given["norm"] == "plain" and given["scale"] == 3.0
+    np.testing.assert_array_equal(operator.params["lines"].sum(axis=1), 8)
+    np.testing.assert_array_equal(given["further"].params["lines"].sum(axis=1), 2)  # half of 16 / 4
+    np.testing.assert_array_equal(given["further"].params["maps"], measured.params["maps"])
+    assert given["further"].params["lines"][:, 8].all()  # the centre
 
 
 def test_batches_do_not_change_what_is_found_and_draws_keep_their_spread(monkeypatch):
