@@ -1,5 +1,6 @@
 """The cross table: models trained and tested from one command, resumable, with its page."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -129,7 +130,7 @@ def test_a_wavelet_view_is_trained_on_its_reconstructions():
     # A network that is not told what it sees has no answer in one step, but is a prior of whole images.
     asked = ("zero_filled", "one_step", "ambient_dps", "dps", "mmps")
     assert methods_for(Prior(view, None), asked) == ["dps", "mmps"]
-    assert methods_for(Prior(view._replace(method="ambient"), None), asked) == ["one_step", "ambient_dps"]
+    assert methods_for(Prior(dataclasses.replace(view, method="ambient"), None), asked) == ["one_step", "ambient_dps"]
     assert methods_for(None, asked) == ["zero_filled"]
 
 
