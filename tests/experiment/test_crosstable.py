@@ -130,7 +130,10 @@ def test_a_wavelet_view_is_trained_on_its_reconstructions():
     # A network that is not told what it sees has no answer in one step, but is a prior of whole images.
     asked = ("zero_filled", "one_step", "ambient_dps", "dps", "mmps")
     assert methods_for(Prior(view, None), asked) == ["dps", "mmps"]
-    assert methods_for(Prior(dataclasses.replace(view, method="ambient"), None), asked) == ["one_step", "ambient_dps"]
+    assert methods_for(Prior(dataclasses.replace(view, method="ambient"), None), asked) == [
+        "one_step",
+        "ambient_dps",
+    ]
     assert methods_for(None, asked) == ["zero_filled"]
 
 
