@@ -1,8 +1,9 @@
-"""10,000 silhouettes of animals, 28 x 28, as files of the MNIST format: another data set to try a config on.
+r"""10,000 silhouettes of animals, 28 x 28, as files of the MNIST format: another data set to try a config on.
 
 pip download --no-deps animal-mnist==0.4
 python scripts/animals.py animal_mnist-0.4-py3-none-any.whl animals
-python launch.py --config=configs/digits_compare.py --mode=compare --config.data.source=idx:animals/animals-images-idx3-ubyte
+python launch.py --config=configs/digits_compare.py --mode=compare --workdir=runs/animals \
+  --config.data.source=idx:animals/animals-images-idx3-ubyte
 
 The data set is Sina Mohammadi's (MIT licence): ten kinds of animals, 1,000 pictures each, in order. Here they are
 shuffled, and exact copies are left out. The package keeps its arrays as pickles; they are never unpickled, the bytes
