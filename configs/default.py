@@ -138,6 +138,83 @@ def view(operator: dict, examples: float, method: str = "denoising", sigma_y: fl
     return view
 
 
+def guidance_settings() -> ConfigDict:
+    """By restoration method: the settings of its guidance (docs/restoration.md), and `steps`, of the noise grid."""
+    settings = ConfigDict()
+    settings.mmps = ConfigDict({"steps": 18, "cg_steps": 3})
+    settings.pigdm = ConfigDict({"steps": 18, "sigma_data": 0.5, "cg_steps": 32})
+    settings.dps = ConfigDict({"steps": 250, "norm": "plain", "scale": 0.5, "eta": 1.0, "process": "vp"})
+    settings.ambient_dps = ConfigDict({"steps": 250, "norm": "plain", "scale": 5.0})
+    settings.ddrm = ConfigDict({"steps": 20, "eta": 0.85, "eta_b": 1.0})
+    settings.diffpir = ConfigDict({"steps": 100, "lam": 1.75, "zeta": 0.3, "cg_steps": 32})
+    settings.repaint = ConfigDict({"steps": 50, "resamples": 10})
+    # sigma: the level that the network is asked at; cg_steps: with start = 'posterior'
+    settings.one_step = ConfigDict({"steps": 2, "start": "pinv", "sigma": 0.5, "cg_steps": 4})
+    return settings
+
+
+def operator_arguments() -> ConfigDict:
+    """One operator by name; None: its own default, or what docs/restoration.md says where it has none."""
+    return ConfigDict(
+        {
+            "name": "",  # of the catalog (docs/operators.md), or a name of restore.operators; empty: all of those
+            "p": config_dict.placeholder(float),  # pixel_mask: share of hidden pixels
+            "size": config_dict.placeholder(
+                object
+            ),  # box_mask, keep_patch: pixels; overlay: share of the side
+            "factor": config_dict.placeholder(int),  # avg_pool
+            "std": config_dict.placeholder(float),  # gaussian_blur, in pixels
+            "length": config_dict.placeholder(float),  # motion_blur, in pixels
+            "angle": config_dict.placeholder(float),  # motion_blur, in degrees
+            "boundary": config_dict.placeholder(str),  # blurs: periodic | zero
+            "measurements": config_dict.placeholder(object),  # sensing: a count, or a share of the pixels
+            "acceleration": config_dict.placeholder(float),  # fourier
+            "kind": config_dict.placeholder(str),  # overlay
+        }
+    )
+
+
+def restore() -> ConfigDict:
+    """--mode=restore: draws of whole images given measurements, from a trained denoiser (docs/restoration.md)."""
+    restore = ConfigDict()
+    # a row each: methods of the run, view/NAME, gaussian, or directories of distilled models; (): the last method that
+    # is composed of the views
+    restore.priors = ()
+    restore.method = "mmps"  # a guidance, 'all', or several with commas between; pinv and one_step come along
+    restore.settings = guidance_settings()  # by method
+    restore.operator = operator_arguments()  # the one operator; with an empty name those of
+    restore.operators = ConfigDict(  # NAME: operator and arguments
+        {
+            "box": {
+                "name": "box_mask",
+                "size": config_dict.placeholder(object),
+            },  # None: 3/8 of the shorter side
+            "dust": {"name": "pixel_mask", "p": 0.6},
+            "super_resolution": {"name": "avg_pool", "factor": 4},
+            "blur": {"name": "gaussian_blur", "std": 1.0},
+        }
+    )
+    # held_out | tuning | a source of images, measured here | a source of measurements as they are (docs/data.md)
+    restore.input = "held_out"
+    restore.image_size = 0  # a source's images become this square; 0: as in training; -1: as they are
+    restore.sigma_y = 0.05  # noise of what is measured here, images in [-1, 1]; measurements bring their own
+    restore.count = 64  # images, evenly spaced in the input; 0: all
+    restore.batch = 64  # images of one compiled call
+    restore.draws = 19  # of each image; with 19 an interval of 0.9 is exact
+    restore.level = 0.9  # of the posterior's interval, whose coverage is measured
+    restore.sampler = (
+        "heun"  # of mmps and pigdm: heun | euler | ddim | ancestral; the others have their own steps
+    )
+    restore.sigma_min, restore.sigma_max, restore.rho = 0.01, 80.0, 7.0  # the noise levels
+    restore.seed = 1  # of the measurements and the draws
+    restore.tile = ConfigDict()
+    # pixels that tiles of the training size share, for images that are larger; 0: such images are refused
+    restore.tile.overlap = 0
+    restore.shown = 8  # images in pictures
+    restore.name = ""  # directory under restore/; empty: after the input
+    return restore
+
+
 def check_variant(variant: str, known: tuple[str, ...]) -> None:
     """Raises ValueError where `--config=FILE:variant` names no variant of the file."""
     if variant and variant not in known:
@@ -321,6 +398,8 @@ def get_config() -> ConfigDict:
     crosstable.seed = 1  # of the measurements of the held-out images
     crosstable.shown = 4  # images on the page
     crosstable.workers = 0  # runs at a time; 0: one for each core of a CPU, one on an accelerator
+
+    config.restore = restore()  # for --mode=restore
 
     config.theory = theory = ConfigDict()  # for task = 'gaussian_theory'
     theory.rhos = (0.05, 0.1, 0.2, 0.4, 0.8)  # correlation between two views

@@ -31,6 +31,7 @@ from jaxdiff.experiment.data import ExperimentData, load_data
 from jaxdiff.experiment.entries import stage_entries
 from jaxdiff.experiment.pipeline import train
 from jaxdiff.experiment.plan import make_plan
+from jaxdiff.experiment.priors import evenly
 from jaxdiff.experiment.reconstruction import Prior, check_methods, methods_for, reconstruct
 from jaxdiff.experiment.results import device_name, versions
 from jaxdiff.experiment.stages import Run
@@ -85,21 +86,16 @@ def cells_of(config: ConfigDict, config_name: str) -> dict[str, Cell]:
     return found
 
 
-def _chosen(count: int, asked: int) -> np.ndarray:
-    """`asked` of `count` images, evenly spaced; 0: all."""
-    return np.unique(np.linspace(0, count - 1, min(asked or count, count)).round().astype(int))
-
-
 def _test(
     config: ConfigDict, data: ExperimentData, prior: Prior | None, acceleration: float, names: list[str]
 ) -> dict[str, np.ndarray]:
     """Scores of every method, and a few of its images, at one acceleration."""
     settings = config.crosstable
     operator = tested_operator(config, acceleration, data.image_shape)
-    rows = _chosen(len(data.held_out), settings.images)
+    rows = evenly(len(data.held_out), settings.images)
     truth = data.held_out[rows]
     measured = data.measured_held_out(operator, settings.seed).take(rows)
-    shown = _chosen(len(rows), settings.shown)
+    shown = evenly(len(rows), settings.shown)
     arrays = {"truth": truth[shown]}
     for name in names:
         began = time.monotonic()

@@ -19,12 +19,10 @@ import numpy as np
 from jaxdiff.data.wavelet import wavelet_reconstruction
 from jaxdiff.diffusion.noise import karras_schedule
 from jaxdiff.experiment.checks import ConfigError, choose
-from jaxdiff.experiment.learners import learnt_denoiser, masked_view_denoiser
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import ViewPlan
-from jaxdiff.methods.ambient import back_project
+from jaxdiff.experiment.priors import filled_batches, posterior, told_estimate, view_prior
 from jaxdiff.operators import LinearOperator, Measurement
-from jaxdiff.sampling import posterior_draws
 
 
 class Reconstruction(NamedTuple):
@@ -66,15 +64,11 @@ def wavelet(prior: Prior | None, settings: Any) -> Way:
 
 def one_step(prior: Prior, settings: Any) -> Way:
     """E[X | A x_sigma, A] at a small sigma, one evaluation of a network that is told what it sees."""
-    sigma = settings.sigma
 
     @jax.jit
     def estimate(parts, operator, y, key):
         white = jax.random.normal(key, (len(y), *operator.in_shape), y.dtype)
-        # The network's own input, as in training: y is known, and x is not.
-        denoise = masked_view_denoiser(prior.view, parts, back_projected=True)
-        noisy = operator.restrict(y + sigma * operator(white))
-        return denoise(back_project(operator, noisy), jnp.full(len(y), sigma, y.dtype), operator)
+        return told_estimate(view_prior(prior.view, parts), parts, operator, y, white, settings.sigma)
 
     return lambda operator, measured, key: Reconstruction(estimate(prior.parts, operator, measured.y, key))
 
@@ -85,45 +79,27 @@ def _summary(draws: jax.Array) -> Reconstruction:
     return Reconstruction(draws.mean(axis=0), size.std(axis=0, ddof=min(1, len(draws) - 1)))
 
 
-def _posterior(prior: Prior, settings: Any, method: str, denoiser: Callable, further: Callable) -> Way:
-    """Draws by the guidance `method`; `denoiser(parts)` is its prior, `further(parts, operator, key)` its settings."""
-    options = settings.posterior
-    sigmas = karras_schedule(options.steps, options.sigma_min, options.sigma_max, options.rho)
-
-    @jax.jit
-    def summary(parts, operator, y, sigma_y, key):
-        draw_key, further_key = jax.random.split(key)
-        keys = jax.random.split(draw_key, (options.draws, len(y)))
-        given = further(parts, operator, further_key)
-        return _summary(posterior_draws(method, denoiser(parts), operator, y, sigma_y, keys, sigmas, **given))
-
-    return lambda operator, measured, key: summary(prior.parts, operator, measured.y, measured.sigma_y, key)
-
-
-def ambient_dps(prior: Prior, settings: Any) -> Way:
-    """Draws by Ambient DPS from a network that is told what it sees."""
-    options = settings.posterior
-
-    def further(parts, operator, key):
-        family, count = parts.operators[prior.view.name], len(operator.params["lines"])
-        drawn = family.draw(jax.random.split(key, count))
-        kept = drawn.further_corrupt(jax.random.split(jax.random.fold_in(key, 1), count), prior.view.delta)
-        # The coils are those that measured: only the lines are the prior's.
-        told = family.with_params({**operator.params, "lines": kept.params["lines"]})
-        return {"norm": options.norm, "scale": options.scale, "further": told}
-
-    return _posterior(
-        prior, settings, "ambient_dps", lambda parts: masked_view_denoiser(prior.view, parts), further
-    )
-
-
-def _of_whole_images(method: str, *names: str) -> Callable[[Prior, Any], Way]:
-    """Draws by the guidance `method` from a network of whole images, with these of the settings."""
+def _draws(method: str, *names: str) -> Callable[[Prior, Any], Way]:
+    """Draws by the guidance `method`, with these of the settings."""
 
     def way(prior, settings):
-        given = {name: settings.posterior[name] for name in names}
-        return _posterior(
-            prior, settings, method, lambda parts: learnt_denoiser(prior.view, parts), lambda *_: given
+        options = settings.posterior
+        sigmas = karras_schedule(options.steps, options.sigma_min, options.sigma_max, options.rho)
+        given = {name: options[name] for name in names}
+
+        @jax.jit
+        def summary(parts, operator, y, sigma_y, key):
+            draw_key, told_key = jax.random.split(key)
+            keys = jax.random.split(draw_key, (options.draws, len(y)))
+            told_keys = tuple(
+                jax.random.split(k, len(y)) for k in (told_key, jax.random.fold_in(told_key, 1))
+            )
+            model = view_prior(prior.view, parts)
+            draws = posterior(model, method, operator, y, sigma_y, keys, sigmas, parts, told_keys, **given)
+            return _summary(draws)
+
+        return lambda operator, measured, key: summary(
+            prior.parts, operator, measured.y, measured.sigma_y, key
         )
 
     return way
@@ -132,9 +108,9 @@ def _of_whole_images(method: str, *names: str) -> Callable[[Prior, Any], Way]:
 WITHOUT_MODEL: dict[str, Callable[..., Way]] = {"zero_filled": zero_filled, "wavelet": wavelet}
 WITH_MODEL: dict[str, Callable[..., Way]] = {
     "one_step": one_step,
-    "ambient_dps": ambient_dps,
-    "dps": _of_whole_images("dps", "norm", "scale"),
-    "mmps": _of_whole_images("mmps", "cg_steps"),
+    "ambient_dps": _draws("ambient_dps", "norm", "scale"),
+    "dps": _draws("dps", "norm", "scale"),
+    "mmps": _draws("mmps", "cg_steps"),
 }
 NEEDS_MASK = (
     "one_step",
@@ -170,9 +146,7 @@ def reconstruct(
     """All the images of `measured` by the method `name`, in batches of one size."""
     way = {**WITHOUT_MODEL, **WITH_MODEL}[name](prior, settings)
     count, parts = len(measured.y), []
-    for number, start in enumerate(range(0, count, batch)):
-        rows = np.minimum(np.arange(start, start + batch), count - 1)  # one program: the last is filled up
-        part = jax.tree.map(lambda leaf, rows=rows: np.asarray(leaf)[rows], measured)
+    for number, (rows, part) in enumerate(filled_batches(measured, batch)):
         found = way(operator.with_params(part.params), part, jax.random.fold_in(key, number))
-        parts.append(jax.tree.map(lambda leaf, start=start: np.asarray(leaf)[: count - start], found))
+        parts.append(jax.tree.map(lambda leaf, kept=count - rows[0]: np.asarray(leaf)[:kept], found))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)

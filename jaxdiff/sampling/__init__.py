@@ -20,6 +20,7 @@ from jaxdiff.sampling.samplers import (
     sample,
     sample_images,
 )
+from jaxdiff.sampling.tiling import tiled
 
 __all__ = [
     "GUIDANCES",
@@ -39,6 +40,7 @@ __all__ = [
     "restore",
     "sample",
     "sample_images",
+    "tiled",
     "step_from_drift_and_diffusion",
     "step_from_maps",
     "step_from_mean_and_scale",

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from jaxdiff import operators
 from jaxdiff.data.measure import measure
-from jaxdiff.experiment import reconstruction
+from jaxdiff.experiment import priors, reconstruction
 from jaxdiff.experiment.checks import ConfigError
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.reconstruction import Prior, Reconstruction, check_methods, reconstruct
@@ -21,6 +21,8 @@ OPERATOR = operators.build(
     "multicoil_fourier", SHAPE, acceleration=2, coils=2, center=1, maps="fixed", seed=8
 )
 SETTINGS = ConfigDict({"sigma": SIGMA})
+TOLD = ConfigDict({"name": "mri", "stage_name": "view/mri", "delta": 0.5, "method": "ambient"})
+WHOLE = ConfigDict({"name": "mri", "stage_name": "view/mri", "method": "naive"})
 
 
 def exact_network(view, parts, back_projected):
@@ -44,10 +46,10 @@ def exact_network(view, parts, back_projected):
 
 def test_one_step_is_the_posterior_mean(monkeypatch):
     """Mutation: A^H A A^H y in place of A^H y gives another image, as A A^H is no projector."""
-    monkeypatch.setattr(reconstruction, "masked_view_denoiser", exact_network)
+    monkeypatch.setattr(priors, "masked_view_denoiser", exact_network)
     x = (MEAN + RNG.normal(size=(5, SIZE)) @ ROOT.T / SIZE**0.5).reshape(5, *SHAPE).astype(np.float32)
     measured = measure(OPERATOR, x, np.arange(5), seed=0)
-    found = reconstruct("one_step", Prior(None, {}), OPERATOR, measured, SETTINGS, 2, jax.random.key(0))
+    found = reconstruct("one_step", Prior(TOLD, {}), OPERATOR, measured, SETTINGS, 2, jax.random.key(0))
     basis = jnp.eye(SIZE).reshape(SIZE, *SHAPE)
     for i in range(5):
         lines = jnp.broadcast_to(measured.params["lines"][i], (SIZE, 4))
@@ -85,11 +87,11 @@ POSTERIOR = {"draws": 400, "steps": 40, "sigma_min": 0.01, "sigma_max": 40.0, "r
 
 def test_draws_have_the_mean_and_the_spread_of_the_posterior(monkeypatch):
     """Mutation: the spread of real and imaginary part in place of the magnitude's is sqrt(2) times as large."""
-    monkeypatch.setattr(reconstruction, "learnt_denoiser", plain_network)
+    monkeypatch.setattr(priors, "learnt_denoiser", plain_network)
     x = (MEAN + RNG.normal(size=(3, SIZE)) @ ROOT.T / SIZE**0.5).reshape(3, *SHAPE).astype(np.float32)
     measured = measure(OPERATOR, x, np.arange(3), seed=0, sigma_y=0.2)
     settings = ConfigDict({"posterior": POSTERIOR})
-    found = reconstruct("mmps", Prior(None, {}), OPERATOR, measured, settings, 3, jax.random.key(0))
+    found = reconstruct("mmps", Prior(WHOLE, {}), OPERATOR, measured, settings, 3, jax.random.key(0))
     assert found.sd.shape == (3, 1, 4, 1)
     for i in range(3):
         mean, covariance = exact_posterior(measured, i)
@@ -106,17 +108,16 @@ def test_ambient_dps_is_told_the_lines_of_its_training_and_the_coils_of_the_meas
         told.append((method, operator, given))
         return jnp.zeros((2, len(y), *SHAPE))
 
-    monkeypatch.setattr(reconstruction, "posterior_draws", spy)
-    monkeypatch.setattr(reconstruction, "masked_view_denoiser", lambda view, parts: None)
+    monkeypatch.setattr(priors, "posterior_draws", spy)
+    monkeypatch.setattr(priors, "masked_view_denoiser", lambda view, parts, back_projected: None)
     shape = (1, 16, 2)
     trained = operators.build("multicoil_fourier", shape, acceleration=4, coils=2, center=1)
     tested = operators.build("multicoil_fourier", shape, acceleration=2, coils=2, center=1)
     measured = measure(tested, RNG.normal(size=(3, *shape)).astype(np.float32), np.arange(3), seed=0)
-    view = ConfigDict({"name": "mri", "delta": 0.5, "method": "ambient"})
-    prior = Prior(view, Parts(operators={"mri": trained}))
+    prior = Prior(TOLD, Parts(operators={"mri": trained}))
     options = {**POSTERIOR, "norm": "plain", "scale": 3.0}
     with jax.disable_jit():
-        way = reconstruction.ambient_dps(prior, ConfigDict({"posterior": options}))
+        way = reconstruction.WITH_MODEL["ambient_dps"](prior, ConfigDict({"posterior": options}))
         way(tested.with_params(jax.tree.map(jnp.asarray, measured.params)), measured, jax.random.key(0))
     method, operator, given = told[0]
     assert method == "ambient_dps" and given["norm"] == "plain" and given["scale"] == 3.0
