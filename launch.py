@@ -9,7 +9,18 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
-MODES = ("all", "train", "sample", "evaluate", "report", "distill", "compare", "worth", "crosstable")
+MODES = (
+    "all",
+    "train",
+    "sample",
+    "restore",
+    "evaluate",
+    "report",
+    "distill",
+    "compare",
+    "worth",
+    "crosstable",
+)
 _CONFIG = config_flags.DEFINE_config_file("config", None, "configs/NAME.py[:variant]", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "where the run is kept (default: runs/<config>)")
 _MODE = flags.DEFINE_enum("mode", "all", MODES, "which part of the experiment to run")

@@ -7,6 +7,8 @@ and SSIM as Wang et al. 2004: a Gaussian window of 1.5 pixels cut off at 3.5 of 
 judge in the tests). Complex images are compared by their magnitude, as is usual for MRI.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
@@ -84,23 +86,28 @@ def ssim(truth: np.ndarray, restored: np.ndarray, data_range: float | np.ndarray
 
 
 def restoration_scores(
-    truth: np.ndarray, restored: np.ndarray, data_range: float | np.ndarray | None = None
+    truth: np.ndarray,
+    restored: np.ndarray,
+    data_range: float | np.ndarray | None = None,
+    names: Sequence[str] = ("nrmse", "ssim", "psnr"),
 ) -> dict[str, np.ndarray]:
-    """{'nrmse', 'ssim', 'psnr'}, (n,) each; of the magnitudes where images have two channels.
+    """Scores by name, (n,) each; of the magnitudes where images have two channels.
 
     Args:
         truth, restored: (n, H, W, C).
         data_range: as of `psnr`; None: 2 for images in [-1, 1], the largest magnitude of each true image for complex.
+        names: which of 'nrmse', 'ssim' and 'psnr'.
     """
     if np.shape(truth)[-1] == 2:
         truth, restored = magnitude(truth), magnitude(restored)
         data_range = truth.max(axis=(1, 2, 3)) if data_range is None else data_range
     data_range = 2.0 if data_range is None else data_range
-    return {
-        "nrmse": nrmse(truth, restored),
-        "ssim": ssim(truth, restored, data_range),
-        "psnr": psnr(truth, restored, data_range),
+    table = {
+        "nrmse": lambda: nrmse(truth, restored),
+        "ssim": lambda: ssim(truth, restored, data_range),
+        "psnr": lambda: psnr(truth, restored, data_range),
     }
+    return {name: table[name]() for name in names}
 
 
 def intervals(

@@ -54,7 +54,10 @@ def plain(config: Any) -> dict:
 
 def request(cell: Cell) -> dict:
     """What cell.json says."""
-    asked = {"name": cell.name, "config": plain(cell.config), "samples": list(cell.samples)}
+    config = {
+        key: value for key, value in plain(cell.config).items() if key != "restore"
+    }  # no part of any cell
+    asked = {"name": cell.name, "config": config, "samples": list(cell.samples)}
     return asked if cell.kind == "measure" else asked | {"kind": cell.kind}
 
 

@@ -23,6 +23,9 @@ from jaxdiff.experiment.distill_results import run_distill
 from jaxdiff.experiment.distilling import make_distill_plan
 from jaxdiff.experiment.pipeline import train
 from jaxdiff.experiment.plan import make_plan
+from jaxdiff.experiment.restore_input import open_input
+from jaxdiff.experiment.restore_plan import make_restore_plan
+from jaxdiff.experiment.restore_results import run_restore
 from jaxdiff.experiment.results import evaluate, finished, read_results, write_page
 from jaxdiff.experiment.sampling import draw_samples, sampled_methods, write_samples
 from jaxdiff.experiment.stages import Run, unfinished
@@ -31,7 +34,7 @@ from jaxdiff.training.checkpoint import DamagedCheckpoints
 from jaxdiff.training.loop import Interrupted, NonFiniteLoss, StopRequest
 
 # Keys that say how a trained run is looked at; they may change between runs of one workdir.
-FREE_KEYS = ("title", "evaluate.", "sample.", "distill.")
+FREE_KEYS = ("title", "evaluate.", "sample.", "distill.", "restore.")
 INTERRUPTED = 75  # EX_TEMPFAIL: run the same command again
 
 
@@ -154,9 +157,14 @@ def run_images(
     plan = make_plan(config, data.image_shape, data.operators, data.noise)
     run = Run(plan, config, data, workdir, console, StopRequest())
     distilled = make_distill_plan(config, plan, workdir) if mode == "distill" else None
-    if mode in ("sample", "evaluate", "distill") and (missing := unfinished(run)):
+    restoration = make_restore_plan(config, plan) if mode == "restore" else None
+    if mode in ("sample", "evaluate", "distill", "restore") and (missing := unfinished(run)):
         raise ConfigError(f"{workdir}: not trained yet: {', '.join(missing)}; run with --mode=train first")
     claim(config, workdir)
+    if restoration is not None:
+        given = open_input(config, plan, data, restoration)
+        run_restore(run, train(run), given, restoration, command_line)
+        return 0
     parts = train(run)
     if distilled is not None:
         run_distill(run, parts, distilled, command_line)

@@ -146,14 +146,22 @@ def posterior(
 
 
 def told_estimate(
-    prior: Prior, arrays: Any, operator: LinearOperator, y: jax.Array, white: jax.Array, sigma: float
+    prior: Prior,
+    arrays: Any,
+    operator: LinearOperator,
+    y: jax.Array,
+    sigma_y: jax.Array,
+    white: jax.Array,
+    sigma: float,
 ) -> jax.Array:
-    """E[X | A x_sigma, A] at a small sigma, one evaluation of a network that is told what it sees.
+    """E[X | A x_s, A] at s^2 = sigma^2 + sigma_y^2 / c, one evaluation of a network that is told what it sees.
 
-    The network's own input, as in training: y is known, and x is not. `white` is noise of the shape of x.
+    The network's own input, as in training: y is known, and x is not. y has noise of sigma_y already, and `white`, of
+    the shape of x, adds that of a small sigma. Where A A^T is not c I, c is taken as 1.
     """
     noisy = operator.restrict(y + sigma * operator(white))
-    return prior.told(arrays, back_project(operator, noisy), jnp.full(len(y), sigma, y.dtype), operator)
+    level = jnp.sqrt(sigma**2 + jnp.square(sigma_y) / (operator.c or 1.0))
+    return prior.told(arrays, back_project(operator, noisy), level, operator)
 
 
 def filled_batches(measured: Measurement, batch: int) -> Iterator[tuple[np.ndarray, Measurement]]:

@@ -66,11 +66,15 @@ def one_step(prior: Prior, settings: Any) -> Way:
     """E[X | A x_sigma, A] at a small sigma, one evaluation of a network that is told what it sees."""
 
     @jax.jit
-    def estimate(parts, operator, y, key):
+    def estimate(parts, operator, y, sigma_y, key):
         white = jax.random.normal(key, (len(y), *operator.in_shape), y.dtype)
-        return told_estimate(view_prior(prior.view, parts), parts, operator, y, white, settings.sigma)
+        return told_estimate(
+            view_prior(prior.view, parts), parts, operator, y, sigma_y, white, settings.sigma
+        )
 
-    return lambda operator, measured, key: Reconstruction(estimate(prior.parts, operator, measured.y, key))
+    return lambda operator, measured, key: Reconstruction(
+        estimate(prior.parts, operator, measured.y, measured.sigma_y, key)
+    )
 
 
 def _summary(draws: jax.Array) -> Reconstruction:

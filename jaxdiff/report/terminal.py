@@ -23,6 +23,7 @@ from jaxdiff.report.numbers import (
     spread,
 )
 from jaxdiff.report.outcome import pair_names, verdict
+from jaxdiff.report.restore_page import headline, method_name, of_operator, short_time
 from jaxdiff.report.sentences import exchange_sentence, money_sentence
 
 WIDTH = 80
@@ -174,6 +175,31 @@ def crosstable_table(table: Mapping) -> Table:
 def print_crosstable(table: Mapping, report_path: str | Path, console: Console) -> None:
     """Print a cross table: NRMSE by model and acceleration, the path of the report; within 80 columns."""
     _print(crosstable_table(table), [], report_path, console)
+
+
+def restore_table(results: Mapping) -> Table:
+    """Rows: operator, prior and method; PSNR of the restored image and of a draw, coverage, time; by operator."""
+    stated = fixed(100 * float(results.get("stated") or 0), 0)
+    table = _table("Restored images: PSNR in dB, coverage of the posterior's interval, time of an image")
+    table.add_column("operator, prior and method", overflow="fold", max_width=30)
+    for name in ("PSNR", "95 % interval", "one draw", f"in {stated} %", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for operator in results.get("operators") or {}:
+        table.add_row(escape(operator.replace("_", " ")), style="bold")
+        for entry in of_operator(results, operator):
+            psnr, covered = entry.get("psnr"), entry.get("coverage")
+            cells = [fixed(interval(psnr)[0], 2), spread(psnr, 2)] if psnr else ["-", "-"]
+            cells += [fixed(interval(entry.get("psnr_draw"))[0], 2) if entry.get("psnr_draw") else "-"]
+            cells += [fixed(100 * interval(covered)[0], 0) if covered else "-"]
+            cells = [_ascii(cell) for cell in [*cells, short_time(entry.get("seconds_per_image"))]]
+            table.add_row("  " + escape(method_name(entry).replace("\u207a", "+")), *cells)
+    return table
+
+
+def print_restore(results: Mapping, report_path: str | Path, console: Console) -> None:
+    """Print a table of restorations, the best of each operator, the path of the report; within 80 columns."""
+    results = present(results)
+    _print(restore_table(results), [headline(results).replace("\u207a", "+")], report_path, console)
 
 
 def print_worth(worth: Mapping, report_path: str | Path, console: Console) -> None:
