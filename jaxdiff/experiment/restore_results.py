@@ -35,7 +35,7 @@ from jaxdiff.experiment.results import device_name, versions
 from jaxdiff.experiment.stages import Run
 from jaxdiff.operators import describe
 from jaxdiff.progress import StageProgress
-from jaxdiff.report.restore_page import picture_key, save_strip, write_restore_page
+from jaxdiff.report.restore_page import ROWS, picture_key, save_strip, write_restore_page
 from jaxdiff.report.terminal import print_restore
 
 Arrays = dict[str, np.ndarray]
@@ -173,20 +173,29 @@ def summarise(
 
 
 def strips(given: Input, asked: RestorePlan, found: dict[Cell, Arrays]) -> dict[str, Arrays]:
-    """Rows of pictures of every cell: truth, A^+ y, restored, draw, std; images in [-1, 1], std as it is."""
+    """Rows of pictures of every cell: truth, y, A^+ y, restored, draw, std; images in [-1, 1], std as it is."""
     some = evenly(len(given.rows), asked.shown)
     pictures = {}
     for cell, arrays in found.items():
         base = found[Cell(None, cell.operator, BASELINE)]["mean"]
         rows = {} if given.truth is None else {"truth": given.truth}
+        seen = _as_image(given.measured[cell.operator].y[some], base.shape[1:])
         rows |= {"pinv": base, **{key: arrays[key] for key in ("mean", "draw", "std") if key in arrays}}
         if cell.method == BASELINE:
             rows.pop("mean")
-        pictures[picture_key(cell._asdict())] = {
-            key: _visible(values[some], key, given.truth if given.truth is not None else base)
-            for key, values in rows.items()
-        }
+        scale = base if given.truth is None else given.truth
+        visible = {key: _visible(values[some], key, scale) for key, values in rows.items()}
+        if seen is not None:
+            visible |= {"y": _visible(seen, "y", scale)}
+        pictures[picture_key(cell._asdict())] = {key: visible[key] for key in ROWS if key in visible}
     return pictures
+
+
+def _as_image(y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Measurements that are small images, enlarged by whole pixels to (n, *shape); None where they are none."""
+    if y.ndim != 4 or y.shape[-1] != shape[-1] or shape[0] % y.shape[1] or shape[1] % y.shape[2]:
+        return None
+    return y.repeat(shape[0] // y.shape[1], axis=1).repeat(shape[1] // y.shape[2], axis=2)
 
 
 def _visible(images: np.ndarray, key: str, scale: np.ndarray) -> np.ndarray:

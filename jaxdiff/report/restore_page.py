@@ -29,6 +29,7 @@ BASELINE = "pinv"
 STD_GAIN = 2  # a standard deviation of 1 / STD_GAIN and more is white
 ROWS = {
     "truth": "truth",
+    "y": "y as it was measured",
     "pinv": "A⁺ y",
     "mean": "restored",
     "draw": "one draw",

@@ -105,6 +105,26 @@ def test_report_mode_makes_the_page_again(trained):
     assert (trained / "report.html").exists()
 
 
+def test_restore_mode_asks_the_composed_denoiser_and_says_what_it_needs(trained, tmp_path, capsys):
+    config = tiny_digits()
+    config.restore.update(priors=("residual", "clean_only"), count=3, draws=2, shown=2)
+    config.restore.operator.name = "dust"
+    config.restore.settings.mmps.update(steps=2, cg_steps=1)
+    assert run(config, trained, "restore") == 0
+    printed = capsys.readouterr().out
+    page = trained / "restore" / "held_out" / "restore.html"
+    assert str(page) in printed and "residual, mmps" in printed and "A+ y" in printed
+    rows = json.loads((page.parent / "restore.json").read_text())["rows"]
+    assert [(row["prior"], row["method"]) for row in rows] == [
+        (None, "pinv"),
+        *((prior, method) for prior in config.restore.priors for method in ("one_step", "mmps")),
+    ]
+    assert run(config, trained, "restore") == 0
+    assert "5 of 5 restorations are there already" in capsys.readouterr().out
+    assert run(config, tmp_path, "restore") == 2
+    assert "not trained yet" in capsys.readouterr().err
+
+
 def tiny_distillation():
     config = tiny_digits()
     config.distill.update(samples=6, batch=4, steps=3)
