@@ -141,7 +141,7 @@ def view(operator: dict, examples: float, method: str = "denoising", sigma_y: fl
 def guidance_settings() -> ConfigDict:
     """By restoration method: the settings of its guidance (docs/restoration.md), and `steps`, of the noise grid."""
     settings = ConfigDict()
-    settings.mmps = ConfigDict({"steps": 18, "cg_steps": 3})
+    settings.mmps = ConfigDict({"steps": 12, "cg_steps": 2})
     settings.pigdm = ConfigDict({"steps": 18, "sigma_data": 0.5, "cg_steps": 32})
     settings.dps = ConfigDict({"steps": 250, "norm": "plain", "scale": 0.5, "eta": 1.0, "process": "vp"})
     settings.ambient_dps = ConfigDict({"steps": 250, "norm": "plain", "scale": 5.0})
