@@ -112,11 +112,13 @@ def test_an_image_depends_on_its_number_alone():
 
 
 def test_a_table_is_written_and_the_same_command_computes_nothing_again(tmp_path, data, monkeypatch):
-    done, really = [], restore_all
+    done, found_once = [], {}
 
     def spy(prior, method, operator, *rest):
         done.append((method, operator.name))
-        return really(prior, method, operator, *rest)
+        if done[-1] not in found_once:
+            found_once[done[-1]] = restore_all(prior, method, operator, *rest)
+        return found_once[done[-1]]
 
     monkeypatch.setattr(restore_results, "restore_all", spy)
     config = tiny(method="mmps,repaint", settings__repaint__steps=2, settings__repaint__resamples=1)
