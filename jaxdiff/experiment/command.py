@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.logging import RichHandler
 
-from jaxdiff.experiment import compare, crosstable, theory, toy, worth
+from jaxdiff.experiment import compare, crosstable, dry_run, theory, toy, worth
 from jaxdiff.experiment.arrays import write_atomically
 from jaxdiff.experiment.cells import CellFailed
 from jaxdiff.experiment.checks import ConfigError, check_names, choose
@@ -42,8 +42,9 @@ def main(
     mode: str,
     distributed: bool,
     command_line: list[str],
+    dry: bool = False,
 ) -> int:
-    """Run `mode`; returns the exit code (0 done, 2 wrong input, 75 stopped on request with everything saved)."""
+    """Run `mode`, or say what it would do (`dry`); returns the exit code (0 done, 2 wrong input, 75 stopped on request with everything saved)."""
     console = Console()
     # absl (and with it Orbax and JAX) logs every detail at INFO; a person at a terminal wants warnings only.
     absl_logging.set_verbosity(absl_logging.WARNING)
@@ -53,6 +54,8 @@ def main(
     try:
         check_names(config)
         prepare_jax(distributed)
+        if dry:
+            return dry_run.run(config, config_name, workdir_path, mode, console)
         if mode == "worth":
             return worth.run(config, config_name, workdir_path, console, command_line)
         if mode == "crosstable":

@@ -47,6 +47,7 @@ class TrainSettings(NamedTuple):
     tune_every: int = 100
     patience: int = 0
     sharding: str = "replicated"
+    accumulate: int = 1
 
 
 class Stage(NamedTuple):
@@ -168,7 +169,7 @@ def train_stage(
       ValueError: the batch cannot be split over the devices.
     """
     settings, mesh = stage.settings, make_mesh()
-    check_batch(settings.batch, mesh, f"stage {stage.name}")
+    check_batch(settings.batch, mesh, f"stage {stage.name}", settings.accumulate)
     stop = StopRequest() if stop is None else stop
     length = dispatch_length(settings, stage.tune is not None)
     optimizer = make_optimizer(settings.optimizer)
@@ -196,6 +197,7 @@ def train_stage(
             settings.ema_halflife,
             settings.ema_rampup,
             settings.sharding,
+            accumulate=settings.accumulate,
         )
         with stop.listening():
             return _run(stage, state, step, step_key, mesh, length, checkpoints, directory, console, stop)
