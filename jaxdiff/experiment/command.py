@@ -44,7 +44,10 @@ def main(
     command_line: list[str],
     dry: bool = False,
 ) -> int:
-    """Run `mode`, or say what it would do (`dry`); returns the exit code (0 done, 2 wrong input, 75 stopped on request with everything saved)."""
+    """Run `mode`, or say what it would do (`dry`).
+
+    Returns the exit code: 0 done, 2 wrong input, 75 stopped on request with everything saved.
+    """
     console = Console()
     # absl (and with it Orbax and JAX) logs every detail at INFO; a person at a terminal wants warnings only.
     absl_logging.set_verbosity(absl_logging.WARNING)

@@ -14,6 +14,7 @@ from jaxdiff.experiment import compare, crosstable, worth
 from jaxdiff.experiment.cells import is_done
 from jaxdiff.experiment.checks import ConfigError
 from jaxdiff.experiment.data import open_clean, open_measured
+from jaxdiff.experiment.entries import stage_plans
 from jaxdiff.experiment.plan import Plan, make_plan, view_operator
 from jaxdiff.experiment.sketch import StageSketch, sketch_stages
 from jaxdiff.experiment.splitting import split_parts
@@ -203,11 +204,10 @@ def run_images(config: Any, workdir: Path, mode: str, console: Console) -> int:
         print_parts(part_rows(config, known), console)
         return 0
     plan = make_plan(config, known.shape, known.operators, known.noise)
+    for name, stage in stage_plans(plan).items():
+        check_batch(stage.settings.batch, mesh, f"stage {name}", stage.settings.accumulate)
     clean = config.data.reference or config.data.clean
     stages = sketch_stages(plan, config, clean, known.given, mesh, workdir)
-    for stage in stages:
-        settings = stage.plan.settings
-        check_batch(settings.batch, mesh, f"stage {stage.name}", settings.accumulate)
     facts["writes"] = _writes(workdir, mode, plan)
     print_facts(facts, console)
     print_parts(part_rows(config, known), console)

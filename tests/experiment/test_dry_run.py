@@ -123,7 +123,7 @@ def sketch_parts(plan):
 
 def test_fsdp_divides_the_state_and_a_micro_batch_the_activations(tmp_path):
     config = digits_residual.get_config("tiny")
-    config.network = ConfigDict({"name": "mlp", "width": 512})
+    config.network = ConfigDict({"name": "mlp", "width": 512, "dropout": 0.0})
     config.train.batch = 32
     config.views = {"whole": default.view({"name": "identity"}, 1.0)}
     config.methods = ("clean_only",)
