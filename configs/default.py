@@ -38,6 +38,7 @@ def train() -> ConfigDict:
     train.tune_every = 100  # steps between looks at the tuning images (early stopping keeps the best)
     train.patience = 0  # stop after so many looks without a better score; 0: use the whole budget
     train.sharding = "replicated"  # replicated | fsdp
+    train.fsdp_min_size = 65_536  # fsdp: arrays with fewer elements stay whole on every device
     train.accumulate = 1  # micro-batches a step's gradient is the mean of; each draws noise of its own
     return train
 

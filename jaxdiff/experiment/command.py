@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from jaxdiff.experiment import compare, crosstable, dry_run, theory, toy, worth
-from jaxdiff.experiment.arrays import write_atomically
+from jaxdiff.experiment.arrays import is_remote, open_workdir, write_atomically
 from jaxdiff.experiment.cells import CellFailed
 from jaxdiff.experiment.checks import ConfigError, check_names, choose
 from jaxdiff.experiment.data import load_data
@@ -29,9 +29,11 @@ from jaxdiff.experiment.stages import Run, unfinished
 from jaxdiff.report.terminal import print_summary
 from jaxdiff.training.checkpoint import DamagedCheckpoints
 from jaxdiff.training.loop import Interrupted, NonFiniteLoss, StopRequest
+from jaxdiff.training.processes import is_first, start
 
 # Keys that say how a trained run is looked at; they may change between runs of one workdir.
 FREE_KEYS = ("title", "evaluate.", "sample.", "distill.")
+LOCAL_MODES = ("compare", "worth", "crosstable", "distill")
 INTERRUPTED = 75  # EX_TEMPFAIL: run the same command again
 
 
@@ -40,7 +42,7 @@ def main(
     config_name: str,
     workdir: str | None,
     mode: str,
-    distributed: bool,
+    distributed: str,
     command_line: list[str],
     dry: bool = False,
 ) -> int:
@@ -53,10 +55,12 @@ def main(
     absl_logging.set_verbosity(absl_logging.WARNING)
     handler = RichHandler(console=console, show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
-    workdir_path = Path(workdir or Path("runs") / default_name(config_name))
+    workdir_path = open_workdir(workdir or Path("runs") / default_name(config_name))
     try:
         check_names(config)
         prepare_jax(distributed)
+        console.quiet = not is_first()
+        check_reach(mode, workdir_path)
         if dry:
             return dry_run.run(config, config_name, workdir_path, mode, console)
         if mode == "worth":
@@ -92,13 +96,30 @@ def default_name(config_name: str) -> str:
     return Path(file).stem + (f"-{variant}" if variant else "")
 
 
-def prepare_jax(distributed: bool) -> None:
-    """Processes and the persistent compile cache ($JAXDIFF_CACHE, default ~/.cache/jaxdiff)."""
-    if distributed:
-        jax.distributed.initialize()
+def prepare_jax(distributed: str) -> None:
+    """Processes, and the persistent compile cache ($JAXDIFF_CACHE, default ~/.cache/jaxdiff)."""
+    start(distributed)
     cache = Path(os.environ.get("JAXDIFF_CACHE", Path.home() / ".cache" / "jaxdiff")) / "compiled"
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def check_reach(mode: str, workdir: Path) -> None:
+    """Modes that start processes of their own, or hand over a directory, need one process and a local workdir.
+
+    Raises:
+      ConfigError: says what is in the way.
+    """
+    if mode not in LOCAL_MODES:
+        return
+    if jax.process_count() > 1:
+        raise ConfigError(
+            f"--mode={mode} runs in one process, not in {jax.process_count()}: --distributed=off"
+        )
+    if is_remote(workdir):
+        raise ConfigError(
+            f"--mode={mode} needs a local --workdir, got {workdir}; copy what it makes afterwards"
+        )
 
 
 def flat(config: Mapping, prefix: str = "") -> dict[str, Any]:

@@ -182,6 +182,7 @@ def stage_plan(
         patience=train["patience"],
         sharding=train["sharding"],
         accumulate=train["accumulate"],
+        fsdp_min_size=train["fsdp_min_size"],
     )
     noise = NoiseDistribution(config.noise.P_mean + math.log(scale), config.noise.P_std)
     return StagePlan(module, noise, config.noise.sigma_data * scale, settings)

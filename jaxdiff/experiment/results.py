@@ -16,7 +16,7 @@ from jaxdiff.composition import band_edges
 from jaxdiff.evaluation import certificate
 from jaxdiff.evaluation.neighbors import nearest_neighbors
 from jaxdiff.experiment import model
-from jaxdiff.experiment.arrays import write_atomically
+from jaxdiff.experiment.arrays import load_arrays, write_atomically
 from jaxdiff.experiment.chain import cascade_errors
 from jaxdiff.experiment.entries import band_entries, comparisons, method_entries, place, stage_entries
 from jaxdiff.experiment.parts import Parts
@@ -51,13 +51,14 @@ def read_results(workdir: Path) -> tuple[dict, dict[str, np.ndarray]]:
         raise FileNotFoundError(
             f"{path}: nothing to report yet; run with --mode=all or --mode=evaluate first"
         )
-    with np.load(workdir / "arrays.npz", allow_pickle=False) as stored:
-        return json.loads(path.read_text()), dict(stored)
+    return json.loads(path.read_text()), load_arrays(workdir / "arrays.npz")
 
 
 def write_page(results: dict, arrays: dict[str, np.ndarray], workdir: Path) -> Path:
     """report.html of the workdir."""
-    return write_report(results, arrays, workdir / "report.html")
+    path = workdir / "report.html"
+    write_atomically(path, lambda temporary: write_report(results, arrays, temporary))
+    return path
 
 
 def _plain(config: Any) -> dict:

@@ -115,8 +115,8 @@ def write_samples(
     Images with noise of level `sigma` > 0 are kept as they are, float32, with `sigma` beside them.
     """
     grid, arrays = directory / f"{name}.png", directory / f"{name}.npz"
-    directory.mkdir(parents=True, exist_ok=True)
-    save_grid(grid, images[:400], columns or int(np.ceil(np.sqrt(min(len(images), 400)))))
+    columns = columns or int(np.ceil(np.sqrt(min(len(images), 400))))
+    write_atomically(grid, lambda path: save_grid(path, images[:400], columns))
     kept = {"images": images, "sigma": sigma} if sigma else {"images": to_bytes(np.asarray(images))}
     write_atomically(arrays, lambda path: np.savez_compressed(path, **kept))
     return grid, arrays

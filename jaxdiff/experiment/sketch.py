@@ -218,7 +218,7 @@ def sketch_stage(run: Run, name: str, plan: StagePlan, parts: Parts, mesh: Mesh)
         return init_state(factory(frozen).init(jax.random.key(0), example), optimizer)
 
     state = jax.eval_shape(fresh, frozen)
-    shardings = state_sharding(mesh, state, settings.sharding)
+    shardings = state_sharding(mesh, state, settings.sharding, settings.fsdp_min_size)
     cost = stage_cost(factory, frozen, example, settings.batch)
     at_once = settings.batch / mesh.size / settings.accumulate
     memory = {

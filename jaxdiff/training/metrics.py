@@ -33,6 +33,16 @@ class MetricsWriter:
         self._events.close()
 
 
+class NoWriter:
+    """In place of `MetricsWriter` in processes that write nothing."""
+
+    def write(self, step: int, record: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Records of a metrics file in order; a last line cut short by a kill is left out."""
     if not Path(path).exists():

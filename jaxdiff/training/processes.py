@@ -5,6 +5,7 @@ speaks; checkpoints are written by all (Orbax). The workdir must be one that all
 gs://.
 """
 
+import itertools
 import os
 from typing import Any
 
@@ -14,20 +15,22 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
 CHOICES = ("auto", "on", "off")
+_CALLS = itertools.count()  # the service wants numbers that rise by one; steps begin anew in every stage
 NEEDED = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
-def start(distributed: str) -> None:
+def start(distributed: str | bool) -> None:
     """Call `jax.distributed.initialize`; before anything touches a device.
 
     Args:
-      distributed: 'off': one process. 'on': what JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID say, else
-        what JAX finds by itself (Cloud TPU, GKE, SLURM, Open MPI, Kubernetes). 'auto': the same, and one process where it
-        finds nothing.
+      distributed: 'off' (or False): one process. 'on' (or True): what JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
+        JAX_PROCESS_ID say, else what JAX finds by itself (Cloud TPU, GKE, SLURM, Open MPI, Kubernetes). 'auto': the
+        same, and one process where it finds nothing.
 
     Raises:
       ValueError: 'on', and nothing says who the other processes are; or one of the three variables is missing.
     """
+    distributed = {True: "on", False: "off"}.get(distributed, distributed)
     if distributed not in CHOICES:
         raise ValueError(f"--distributed: '{distributed}' is none of {', '.join(CHOICES)}")
     if distributed == "off" or jax.distributed.is_initialized():
@@ -79,15 +82,15 @@ def bytes_of_first(data: bytes) -> bytes:
     return np.asarray(of_first(padded)).tobytes()
 
 
-def stop_agreed(step: int, asked: bool) -> bool:
-    """Whether all processes stop after `step`: one has got SIGTERM, and the others know of it.
+def stop_agreed(asked: bool) -> bool:
+    """Whether all processes stop here: one of them has got SIGTERM, and the others know of it.
 
-    Call it after every dispatch, in all processes. The coordination service carries the notice and chooses a step that
-    nobody has passed yet; with one process it is `asked`.
+    Call it after every dispatch, in all processes. The coordination service carries the notice and chooses a call that
+    no process has passed yet; with one process it is `asked`.
     """
     if jax.process_count() == 1:
         return asked
-    return multihost_utils.reached_preemption_sync_point(step)
+    return multihost_utils.reached_preemption_sync_point(next(_CALLS))
 
 
 def on_this_host(tree: Any) -> Any:
