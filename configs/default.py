@@ -349,6 +349,9 @@ def get_config() -> ConfigDict:
     config.sample = sample = ConfigDict()
     sample.count = 64  # images per method (report), or in all (--mode=sample)
     sample.batch = 64  # images per batch
+    sample.shard_size = (
+        1000  # --mode=sample: more images than this are written as files of so many, one by one
+    )
     # view/NAME of the method 'ambient': through all its masks, through one fixed mask (Ambient Diffusion's sampler), or
     # that one corrected towards `masks` others
     sample.through = "members"  # members | fixed_mask | guided

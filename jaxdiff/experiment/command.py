@@ -26,6 +26,7 @@ from jaxdiff.experiment.plan import make_plan
 from jaxdiff.experiment.results import evaluate, finished, read_results, write_page
 from jaxdiff.experiment.sampling import draw_samples, sampled_methods, write_samples
 from jaxdiff.experiment.stages import Run, unfinished
+from jaxdiff.experiment.streaming import stream_samples
 from jaxdiff.report.terminal import print_summary
 from jaxdiff.training.checkpoint import DamagedCheckpoints
 from jaxdiff.training.loop import Interrupted, NonFiniteLoss, StopRequest
@@ -192,9 +193,13 @@ def run_images(
         method = config.sample.method or sampled_methods(plan)[-1]
         choose("sample.method", method, sampled_methods(plan))
         settings = config.sample
-        images = draw_samples(plan, parts, config, method, settings.count, console, settings.stop)
         name = f"{method.replace('/', '_')}_{settings.count}_seed{settings.seed}"
         noisy = settings.stop == "noisy"
+        if settings.count > settings.shard_size:
+            folder = stream_samples(run, parts, method, workdir / "samples" / (name + "_noisy" * noisy))
+            console.print(f"{folder}", highlight=False, soft_wrap=True)
+            return 0
+        images = draw_samples(plan, parts, config, method, settings.count, console, settings.stop)
         grid, arrays = write_samples(
             images,
             workdir / "samples",

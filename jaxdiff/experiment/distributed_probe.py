@@ -65,6 +65,8 @@ def measure(run: Run) -> dict[str, np.ndarray]:
     sigmas = band_edges(bands.sigma_min, bands.sigma_max, bands.count)
     found = {f"errors/{name}": e for name, e in held_out_errors(run, parts, sigmas).items()}
     found["samples"] = draw_samples(run.plan, parts, run.config, STAGE, run.config.sample.count)
+    split = [not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(parts.params[STAGE])]
+    found["split"] = np.array(sum(split))
     loss, grads = gradient(run, parts)
     found["loss of a batch"] = np.asarray(on_this_host(loss))
     for group, tree in (("gradient", grads), ("parameters", parts.params[STAGE])):

@@ -25,6 +25,7 @@ from jaxdiff.experiment.stages import Run
 from jaxdiff.operators import describe
 from jaxdiff.progress import StageProgress
 from jaxdiff.report.page import write_report
+from jaxdiff.training.sharding import make_mesh
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn", "grain")
 
@@ -81,7 +82,14 @@ def held_out_errors(run: Run, parts: Parts, sigmas: np.ndarray) -> dict[str, np.
     calls = -(-len(x0) // settings.batch) * len(sigmas)
     with StageProgress("evaluate", calls, per_step=settings.batch, unit="images", console=run.console) as bar:
         errors = certificate.candidate_errors(
-            stacked, parts, x0, sigmas, settings.seed, settings.batch, lambda done, total: bar.update(done)
+            stacked,
+            parts,
+            x0,
+            sigmas,
+            settings.seed,
+            settings.batch,
+            lambda done, total: bar.update(done),
+            mesh=make_mesh(),
         )
     found = dict(zip(names, errors, strict=True))
     if "cascade" in run.plan.methods:

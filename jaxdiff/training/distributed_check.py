@@ -29,15 +29,14 @@ PROBE = "jaxdiff.experiment.distributed_probe"
 # Largest difference over the largest value. Sums over devices are in another order, hence not the same bits; Adam
 # divides by the gradient's own size, so that rounding in a gradient that is nearly zero moves a parameter visibly.
 TOLERANCES = {
-    "losses in training": 1e-4,
-    "gradient norms in training": 1e-4,
-    "loss of a batch": 1e-4,
-    "gradient": 1e-3,
-    "parameters": 1e-3,
-    "errors": 1e-3,
-    "samples": 5e-3,
+    "losses in training": 1e-5,
+    "gradient norms in training": 1e-5,
+    "loss of a batch": 1e-5,
+    "gradient": 1e-5,
+    "parameters": 1e-4,
+    "errors": 1e-4,
+    "samples": 1e-3,
 }
-COUNTS = ("processes", "devices")
 
 
 class Difference(NamedTuple):
@@ -155,6 +154,8 @@ def check(processes: int, devices: int, config: str, folder: Path, console: Cons
         found = probe(folder, rule, processes, devices, rule, config)
         if found["processes"] != processes or found["devices"] != processes * devices:
             raise RuntimeError(f"{rule}: {found['processes']} processes, {found['devices']} devices")
+        if bool(found["split"]) != (rule == "fsdp"):
+            raise RuntimeError(f"{rule}: {found['split']} arrays of the network are split over the devices")
         rows = differences(reference, found)
         _print(f"1 process against {processes} x {devices} device(s), {rule}", rows, console)
         good &= all(row.ok for row in rows)

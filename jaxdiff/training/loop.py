@@ -96,13 +96,16 @@ class StopRequest:
         return self.signal is not None
 
     @contextmanager
-    def listening(self) -> Iterator["StopRequest"]:
-        """Handle the signals inside the block (in the main thread only: Python allows it nowhere else)."""
+    def listening(self, alone: bool = False) -> Iterator["StopRequest"]:
+        """Handle the signals inside the block (in the main thread only: Python allows it nowhere else).
+
+        With `alone` as if there were one process: for work in which no process waits for another.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
 
-        several = jax.process_count() > 1
+        several = jax.process_count() > 1 and not alone
 
         def handler(number, frame):
             if self.signal is not None:

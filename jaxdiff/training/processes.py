@@ -14,6 +14,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxdiff.training.sharding import make_mesh
+
 CHOICES = ("auto", "on", "off")
 _CALLS = itertools.count()  # the service wants numbers that rise by one; steps begin anew in every stage
 NEEDED = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -94,7 +96,7 @@ def stop_agreed(asked: bool) -> bool:
 
 
 def on_this_host(tree: Any) -> Any:
-    """Arrays that this process can read whole: those spread over processes are gathered, others stay as they are.
+    """Arrays of this process's own devices: those spread over processes are gathered, others stay as they are.
 
     All processes must call it.
     """
@@ -107,6 +109,7 @@ def on_this_host(tree: Any) -> Any:
         if not leaf.is_fully_replicated:
             everywhere = NamedSharding(leaf.sharding.mesh, PartitionSpec())
             leaf = jax.jit(lambda a: a, out_shardings=everywhere)(leaf)
-        return leaf.addressable_data(0)
+        return jax.device_put(leaf.addressable_data(0), here)
 
+    here = NamedSharding(make_mesh(jax.local_devices()), PartitionSpec())
     return jax.tree.map(local, tree)
