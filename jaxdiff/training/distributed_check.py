@@ -101,7 +101,8 @@ def wait(processes: Sequence[subprocess.Popen], seconds: float) -> list[int]:
         for process in processes:
             if process.poll() is None:
                 process.kill()
-    return [process.wait() for process in processes]
+            process.wait()
+    return [process.returncode for process in processes]
 
 
 def probe(folder: Path, name: str, count: int, devices: int, rule: str, config: str) -> dict[str, np.ndarray]:
