@@ -13,21 +13,11 @@ from typing import TypeVar
 
 import jax.numpy as jnp
 import numpy as np
-from etils import epath
 
+from jaxdiff.training.paths import is_remote
 from jaxdiff.training.processes import is_first, of_first, wait_for_all
 
 Record = TypeVar("Record")
-
-
-def open_workdir(name: str | Path) -> Path:
-    """The directory of a run: a `pathlib.Path`, or for gs:// and the like a path of etils with the same methods."""
-    return epath.Path(name) if is_remote(name) else Path(name)
-
-
-def is_remote(path: str | Path) -> bool:
-    """Whether a path is in an object store and not in a file system."""
-    return "://" in os.fspath(path)
 
 
 def write_atomically(path: Path, write: Callable[[Path], None], everywhere: bool = False) -> None:

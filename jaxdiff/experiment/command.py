@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from jaxdiff.experiment import compare, crosstable, dry_run, theory, toy, worth
-from jaxdiff.experiment.arrays import is_remote, open_workdir, write_atomically
+from jaxdiff.experiment.arrays import write_atomically
 from jaxdiff.experiment.cells import CellFailed
 from jaxdiff.experiment.checks import ConfigError, check_names, choose
 from jaxdiff.experiment.data import load_data
@@ -30,6 +30,7 @@ from jaxdiff.experiment.streaming import stream_samples
 from jaxdiff.report.terminal import print_summary
 from jaxdiff.training.checkpoint import DamagedCheckpoints
 from jaxdiff.training.loop import Interrupted, NonFiniteLoss, StopRequest
+from jaxdiff.training.paths import is_remote, open_workdir
 from jaxdiff.training.processes import is_first, start
 
 # Keys that say how a trained run is looked at; they may change between runs of one workdir.

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jaxdiff.experiment.arrays import is_remote
 from jaxdiff.experiment.data import ExperimentData
 from jaxdiff.experiment.plan import Plan
+from jaxdiff.training.paths import is_remote
 from jaxdiff.training.processes import is_first
 
 # What these learn depends on their own measurements and on the tuning images alone.

@@ -108,7 +108,7 @@ def test_accumulation_in_the_step_equals_the_whole_batch_on_one_and_eight_device
     results = {}
     for devices, count in ((8, 1), (8, 2), (1, 4)):
         mesh = make_mesh(jax.devices()[:devices])
-        state = init_state(params(), optimizer)
+        state = init_state(jax.tree.map(jnp.copy, params()), optimizer)  # the step is given its buffers
         state = jax.device_put(state, state_sharding(mesh, state, "fsdp", 16))
 
         def quiet(frozen):
