@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 UNITS = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
-LEAST_WIDTH = 132
+LEAST_WIDTH = 200
 BINARY = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 
 
