@@ -11,6 +11,7 @@ import time
 import numpy as np
 
 from jaxdiff import operators
+from jaxdiff.data import encoded
 from jaxdiff.data.dataset import Dataset, clean_dataset, view_dataset
 from jaxdiff.data.loader import batches
 from jaxdiff.data.sources import open_source
@@ -33,7 +34,12 @@ def main() -> None:
     parser.add_argument("--image_size", type=int)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument(
+        "--decode", action="store_true", help="PNG and JPEG: decode for every batch, keep nothing"
+    )
     args = parser.parse_args()
+    if args.decode:
+        encoded.KEEP_BYTES = 0
     source = open_source(args.source, image_size=args.image_size)
     rows = np.arange(len(source))
     pooled = operators.build("avg_pool", tuple(source.shape), factor=4)
