@@ -11,8 +11,9 @@ Cost:     see the README (measured).
 
 800 images are held out, 400 are for the Gaussian that nats are counted from, 500 are kept to take clean ones from;
 of the other 3,300, and of the 500 that no row has clean, two in five are seen as top halves, two in five as bottom
-halves, one in five at low resolution: every image that the oracle sees, the others see in part. The budget of a row is 256,000 images through the full-size network, forward and back; a cheaper network
-or fewer images leave some of it unused, and the table says what was used.
+halves, one in five at low resolution: every image that the oracle sees, the others see in part. The
+budget of a row is 256,000 images through the full-size network, forward and back; a cheaper network or fewer images
+leave some of it unused, and the table says what was used.
 """
 
 from ml_collections import ConfigDict
