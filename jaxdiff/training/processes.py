@@ -73,17 +73,6 @@ def of_first(value: Any) -> Any:
     return multihost_utils.broadcast_one_to_all(value) if jax.process_count() > 1 else value
 
 
-def bytes_of_first(data: bytes) -> bytes:
-    """The bytes that process 0 has, of whatever length."""
-    if jax.process_count() == 1:
-        return data
-    length = int(of_first(np.int64(len(data))))
-    padded = np.zeros(length, np.uint8)
-    if is_first():
-        padded[:] = np.frombuffer(data, np.uint8)
-    return np.asarray(of_first(padded)).tobytes()
-
-
 def stop_agreed(asked: bool) -> bool:
     """Whether all processes stop here: one of them has got SIGTERM, and the others know of it.
 
