@@ -24,9 +24,29 @@ MODES = (
 _CONFIG = config_flags.DEFINE_config_file("config", None, "configs/NAME.py[:variant]", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "where the run is kept (default: runs/<config>)")
 _MODE = flags.DEFINE_enum("mode", "all", MODES, "which part of the experiment to run")
-_DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "call jax.distributed.initialize (Cloud TPU pods, SLURM)"
+_DRY_RUN = flags.DEFINE_bool("dry-run", False, "say what would happen; train and write nothing")
+
+
+class _Distributed(flags.ArgumentParser):
+    """auto, on or off; also as a switch: --distributed, --nodistributed."""
+
+    def parse(self, argument):
+        words = {"true": "on", "1": "on", "false": "off", "0": "off"}
+        text = words.get(str(argument).lower(), str(argument))
+        if text not in ("auto", "on", "off"):
+            raise ValueError("should be auto, on or off")
+        return text
+
+
+_SWITCH = flags.Flag(
+    _Distributed(),
+    flags.ArgumentSerializer(),
+    "distributed",
+    "auto",
+    "join the other processes of the job: auto (where JAX finds a TPU pod, GKE, SLURM), on or off",
+    boolean=True,
 )
+_DISTRIBUTED = flags.DEFINE_flag(_SWITCH)
 
 
 def main(argv: list[str]) -> int:
@@ -42,6 +62,7 @@ def main(argv: list[str]) -> int:
         mode=_MODE.value,
         distributed=_DISTRIBUTED.value,
         command_line=["python", *sys.argv],
+        dry=_DRY_RUN.value,
     )
 
 

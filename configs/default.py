@@ -38,6 +38,8 @@ def train() -> ConfigDict:
     train.tune_every = 100  # steps between looks at the tuning images (early stopping keeps the best)
     train.patience = 0  # stop after so many looks without a better score; 0: use the whole budget
     train.sharding = "replicated"  # replicated | fsdp
+    train.fsdp_min_size = 65_536  # fsdp: arrays with fewer elements stay whole on every device
+    train.accumulate = 1  # micro-batches a step's gradient is the mean of; each draws noise of its own
     return train
 
 
@@ -426,6 +428,9 @@ def get_config() -> ConfigDict:
     config.sample = sample = ConfigDict()
     sample.count = 64  # images per method (report), or in all (--mode=sample)
     sample.batch = 64  # images per batch
+    sample.shard_size = (
+        1000  # --mode=sample: more images than this are written as files of so many, one by one
+    )
     # view/NAME of the method 'ambient': through all its masks, through one fixed mask (Ambient Diffusion's sampler), or
     # that one corrected towards `masks` others
     sample.through = "members"  # members | fixed_mask | guided

@@ -40,8 +40,8 @@ def draw_images(
 ) -> np.ndarray:
     """`count` images of a model, (count, H, W, C) in [-1, 1] (clipped).
 
-    With stop 'noisy', images in noise of `settings.sigma_min`, not clipped. All noise of an image but churn is a
-    function of (seed, its number); with churn the image depends on its batch too.
+    With stop 'noisy', images in noise of `settings.sigma_min`, not clipped. All noise of an image is a
+    function of (seed, its number).
 
     Raises:
       ValueError: the sampler or the schedule makes no sense.

@@ -21,6 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 # apply(params, x, sigma): a denoiser whose parameters are passed in, not compiled in as constants.
 Apply = Callable[[Any, jax.Array, jax.Array], jax.Array]
@@ -50,11 +51,22 @@ def _noise(seed, indices: jax.Array, level: jax.Array, shape: tuple[int, ...]) -
     return jax.vmap(one)(indices)
 
 
-@partial(jax.jit, static_argnames=("apply", "statistic", "with_clean"))
-def _measure(apply, statistic, params, x0, indices, level, sigma, seed, with_clean):
+def _placed(value: jax.Array, mesh: Mesh | None, axes: tuple[str, ...] = ()) -> jax.Array:
+    """`value` on the devices of `mesh`: its first axis split over the mesh's `axes`, or whole on every device."""
+    if mesh is None:
+        return value
+    spec = PartitionSpec(axes) if axes else PartitionSpec()
+    return jax.lax.with_sharding_constraint(value, NamedSharding(mesh, spec))
+
+
+@partial(jax.jit, static_argnames=("apply", "statistic", "with_clean", "mesh"))
+def _measure(apply, statistic, params, x0, indices, level, sigma, seed, with_clean, mesh):
+    if mesh is not None:
+        x0, indices = (_placed(value, mesh, mesh.axis_names) for value in (x0, indices))
     x = x0 + sigma * _noise(seed, indices, level, x0.shape[1:])
     known = (x0,) if with_clean else ()
-    return statistic(apply(params, x, jnp.full(x0.shape[0], sigma, x0.dtype), *known), x0)
+    values = statistic(apply(params, x, jnp.full(x0.shape[0], sigma, x0.dtype), *known), x0)
+    return _placed(values, mesh)
 
 
 def _check(
@@ -84,11 +96,12 @@ def _check(
 
 
 def _over_images_and_levels(
-    statistic, apply, params, x0, sigmas, seed, batch_size, progress, leading, with_clean=False
+    statistic, apply, params, x0, sigmas, seed, batch_size, progress, leading, with_clean=False, mesh=None
 ):
     """statistic(apply(...), x0) for every image and level, (N, S, ...) float64; one compilation."""
     x0, sigmas = _check(apply, params, x0, sigmas, batch_size, leading, with_clean)
-    batch_size = min(batch_size, len(x0))
+    devices = 1 if mesh is None else mesh.size
+    batch_size = -(-min(batch_size, len(x0)) // devices) * devices
     starts = range(0, len(x0), batch_size)
     total, results = len(starts) * len(sigmas), []
     for start in starts:
@@ -97,7 +110,9 @@ def _over_images_and_levels(
         batch = jnp.asarray(x0[indices])
         for level, sigma in enumerate(sigmas):
             results.append(
-                _measure(apply, statistic, params, batch, indices, np.uint32(level), sigma, seed, with_clean)
+                _measure(
+                    apply, statistic, params, batch, indices, np.uint32(level), sigma, seed, with_clean, mesh
+                )
             )
             if progress is not None:
                 results[-1].block_until_ready()
@@ -137,11 +152,12 @@ def denoising_errors(
 
 
 def candidate_errors(
-    apply, params, x0, sigmas, seed, batch_size=128, progress=None, with_clean=False
+    apply, params, x0, sigmas, seed, batch_size=128, progress=None, with_clean=False, mesh=None
 ) -> np.ndarray:
     """`denoising_errors` of an apply that returns K denoised arrays at once, (K, B, ...): (K, N, S).
 
-    With `with_clean` it is apply(params, x, sigma, x0): for denoisers that are given a view of x0 itself.
+    With `with_clean` it is apply(params, x, sigma, x0): for denoisers that are given a view of x0 itself. With `mesh`
+    every batch is split over its devices (of all processes, each of which gets all errors).
     """
     errors = _over_images_and_levels(
         _squared_errors,
@@ -154,6 +170,7 @@ def candidate_errors(
         progress,
         leading=1,
         with_clean=with_clean,
+        mesh=mesh,
     )
     return np.moveaxis(errors, -1, 0)
 

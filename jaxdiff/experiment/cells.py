@@ -206,7 +206,7 @@ def run_cell(directory: Path, root: Path) -> int:
     measure = reconstruct_cell if asked.get("kind") == "crosstable" else measure_cell
     config = ConfigDict(asked["config"])
     _stop_with_parent()
-    command.prepare_jax(False)
+    command.prepare_jax("off")
     console = Console(width=200)
     try:
         measure(config, directory, root, asked, console)

@@ -115,7 +115,8 @@ def check_names(config: ConfigDict) -> None:
         freshness(config.sample.sampler, config.sample.eta, config.sample.s_churn)
     except ValueError as error:
         raise at("sample", error) from None
-    for path in ("train.steps", "train.batch", "train.lr", "train.checkpoint_every", "train.tune_every"):
+    positive = ("steps", "batch", "lr", "checkpoint_every", "tune_every", "accumulate", "fsdp_min_size")
+    for path in (*(f"train.{key}" for key in positive), "sample.shard_size"):
         if get(config, path) <= 0:
             raise ConfigError(f"config.{path}: must be positive, got {get(config, path)}")
     users = needs_clean(config)

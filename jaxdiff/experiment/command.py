@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.logging import RichHandler
 
-from jaxdiff.experiment import compare, crosstable, theory, toy, worth
+from jaxdiff.experiment import compare, crosstable, dry_run, theory, toy, worth
 from jaxdiff.experiment.arrays import write_atomically
 from jaxdiff.experiment.cells import CellFailed
 from jaxdiff.experiment.checks import ConfigError, check_names, choose
@@ -29,12 +29,16 @@ from jaxdiff.experiment.restore_results import run_restore
 from jaxdiff.experiment.results import evaluate, finished, read_results, write_page
 from jaxdiff.experiment.sampling import draw_samples, sampled_methods, write_samples
 from jaxdiff.experiment.stages import Run, unfinished
+from jaxdiff.experiment.streaming import stream_samples
 from jaxdiff.report.terminal import print_summary
 from jaxdiff.training.checkpoint import DamagedCheckpoints
 from jaxdiff.training.loop import Interrupted, NonFiniteLoss, StopRequest
+from jaxdiff.training.paths import is_remote, open_workdir
+from jaxdiff.training.processes import is_first, start
 
 # Keys that say how a trained run is looked at; they may change between runs of one workdir.
 FREE_KEYS = ("title", "evaluate.", "sample.", "distill.", "restore.")
+LOCAL_MODES = ("compare", "worth", "crosstable", "distill", "restore")
 INTERRUPTED = 75  # EX_TEMPFAIL: run the same command again
 
 
@@ -43,19 +47,27 @@ def main(
     config_name: str,
     workdir: str | None,
     mode: str,
-    distributed: bool,
+    distributed: str,
     command_line: list[str],
+    dry: bool = False,
 ) -> int:
-    """Run `mode`; returns the exit code (0 done, 2 wrong input, 75 stopped on request with everything saved)."""
+    """Run `mode`, or say what it would do (`dry`).
+
+    Returns the exit code: 0 done, 2 wrong input, 75 stopped on request with everything saved.
+    """
     console = Console()
     # absl (and with it Orbax and JAX) logs every detail at INFO; a person at a terminal wants warnings only.
     absl_logging.set_verbosity(absl_logging.WARNING)
     handler = RichHandler(console=console, show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
-    workdir_path = Path(workdir or Path("runs") / default_name(config_name))
+    workdir_path = open_workdir(workdir or Path("runs") / default_name(config_name))
     try:
         check_names(config)
         prepare_jax(distributed)
+        console.quiet = not is_first()
+        check_reach(mode, workdir_path)
+        if dry:
+            return dry_run.run(config, config_name, workdir_path, mode, console)
         if mode == "worth":
             return worth.run(config, config_name, workdir_path, console, command_line)
         if mode == "crosstable":
@@ -89,13 +101,30 @@ def default_name(config_name: str) -> str:
     return Path(file).stem + (f"-{variant}" if variant else "")
 
 
-def prepare_jax(distributed: bool) -> None:
-    """Processes and the persistent compile cache ($JAXDIFF_CACHE, default ~/.cache/jaxdiff)."""
-    if distributed:
-        jax.distributed.initialize()
+def prepare_jax(distributed: str) -> None:
+    """Processes, and the persistent compile cache ($JAXDIFF_CACHE, default ~/.cache/jaxdiff)."""
+    start(distributed)
     cache = Path(os.environ.get("JAXDIFF_CACHE", Path.home() / ".cache" / "jaxdiff")) / "compiled"
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def check_reach(mode: str, workdir: Path) -> None:
+    """Modes that start processes of their own, or hand over a directory, need one process and a local workdir.
+
+    Raises:
+      ConfigError: says what is in the way.
+    """
+    if mode not in LOCAL_MODES:
+        return
+    if jax.process_count() > 1:
+        raise ConfigError(
+            f"--mode={mode} runs in one process, not in {jax.process_count()}: --distributed=off"
+        )
+    if is_remote(workdir):
+        raise ConfigError(
+            f"--mode={mode} needs a local --workdir, got {workdir}; copy what it makes afterwards"
+        )
 
 
 def flat(config: Mapping, prefix: str = "") -> dict[str, Any]:
@@ -173,9 +202,13 @@ def run_images(
         method = config.sample.method or sampled_methods(plan)[-1]
         choose("sample.method", method, sampled_methods(plan))
         settings = config.sample
-        images = draw_samples(plan, parts, config, method, settings.count, console, settings.stop)
         name = f"{method.replace('/', '_')}_{settings.count}_seed{settings.seed}"
         noisy = settings.stop == "noisy"
+        if settings.count > settings.shard_size:
+            folder = stream_samples(run, parts, method, workdir / "samples" / (name + "_noisy" * noisy))
+            console.print(f"{folder}", highlight=False, soft_wrap=True)
+            return 0
+        images = draw_samples(plan, parts, config, method, settings.count, console, settings.stop)
         grid, arrays = write_samples(
             images,
             workdir / "samples",

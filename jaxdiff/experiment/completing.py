@@ -15,13 +15,14 @@ from jaxdiff.diffusion.gaussian import Gaussian
 from jaxdiff.diffusion.gaussian_em import fit_gaussian_em
 from jaxdiff.diffusion.noise import karras_schedule
 from jaxdiff.evaluation.flops import count_flops
-from jaxdiff.experiment.arrays import write_atomically
+from jaxdiff.experiment.arrays import is_there, load_arrays, write_atomically
 from jaxdiff.experiment.data import StageData
 from jaxdiff.experiment.plan import EmPlan, ViewPlan
 from jaxdiff.methods.em import complete
 from jaxdiff.operators import LinearOperator
 from jaxdiff.progress import StageProgress
 from jaxdiff.sampling import replacement_draw
+from jaxdiff.training.processes import wait_for_all
 
 Denoise = Callable[[Any, jax.Array, jax.Array], jax.Array]  # (arrays, x, sigma) -> denoised
 
@@ -85,7 +86,7 @@ def completed_images(
       settings: laps, steps and so on.
       console: where the progress goes.
     """
-    if not path.exists():
+    if not is_there(path):
         count = min(settings.examples, data.dataset.size)
         batch = min(settings.batch, count)
         images = []
@@ -99,8 +100,8 @@ def completed_images(
         whole = np.clip(np.concatenate(images)[:count], -1.0, 1.0)
         flops = len(images) * count_flops(partial(_complete, denoise, settings), *given)
         write_atomically(path, lambda temporary: np.savez_compressed(temporary, images=whole, flops=flops))
-    with np.load(path, allow_pickle=False) as stored:
-        return stored["images"]
+        wait_for_all(f"{path} is written")
+    return load_arrays(path)["images"]
 
 
 def completed_views(
@@ -153,8 +154,7 @@ def completion_flops(workdir: Path, stage: str) -> float:
     total = 0.0
     for path in found:
         if path.stem.rpartition("_lap")[2] == mine:
-            with np.load(path, allow_pickle=False) as stored:
-                total += float(stored["flops"])
+            total += float(load_arrays(path)["flops"])
     return total
 
 

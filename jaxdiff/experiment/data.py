@@ -114,7 +114,12 @@ def open_clean(config: Any) -> Source:
         raise at("data.source", error) from None
 
 
-def _open_measured(config: Any, name: str, shape: tuple[int, ...]) -> MeasurementSource:
+def open_measured(config: Any, name: str, shape: tuple[int, ...]) -> MeasurementSource:
+    """The measurements that the view `name` brings with it.
+
+    Raises:
+      ConfigError, FileNotFoundError: they are missing, or of other images than `shape`.
+    """
     path = f"views.{name}.source"
     try:
         source = open_measurements(config.views[name].source, **_pixel_rules(config))
@@ -154,7 +159,7 @@ def load_data(config: Any, console: Console) -> ExperimentData:
     views, view_operators, noise, report = {}, {}, {}, dict(source.report)
     for name, view in config.views.items():
         if view.source:
-            measured = _open_measured(config, name, shape)
+            measured = open_measured(config, name, shape)
             share = view.examples
             size = int(share) if share > 1 else round(share * len(measured))
             rows = np.arange(min(len(measured), max(size, 1)))

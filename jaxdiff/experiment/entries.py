@@ -64,7 +64,7 @@ def _thinned(values: list[float], most: int = 500) -> list[float]:
     return [float(np.mean(block)) for block in np.array_split(values, most)] if len(values) > most else values
 
 
-def _stage_plans(plan: Plan) -> dict[str, StagePlan]:
+def stage_plans(plan: Plan) -> dict[str, StagePlan]:
     """The plan of every stage by name, laps included."""
     plans = {}
     for name in stage_names(plan):
@@ -87,7 +87,7 @@ def _stage_plans(plan: Plan) -> dict[str, StagePlan]:
 def stage_entries(run: Run, parts: Parts) -> dict[str, dict]:
     """Cost and history of every stage, from its metrics file."""
     entries = {}
-    for name, plan in _stage_plans(run.plan).items():
+    for name, plan in stage_plans(run.plan).items():
         directory = run.directory(name)
         records = read_metrics(directory / "metrics.jsonl")
         losses = [r for r in records if "loss" in r]

@@ -16,7 +16,7 @@ from jaxdiff.composition import band_edges
 from jaxdiff.evaluation import certificate
 from jaxdiff.evaluation.neighbors import nearest_neighbors
 from jaxdiff.experiment import model
-from jaxdiff.experiment.arrays import write_atomically
+from jaxdiff.experiment.arrays import load_arrays, write_atomically
 from jaxdiff.experiment.chain import cascade_errors
 from jaxdiff.experiment.entries import band_entries, comparisons, method_entries, place, stage_entries
 from jaxdiff.experiment.parts import Parts
@@ -25,6 +25,7 @@ from jaxdiff.experiment.stages import Run
 from jaxdiff.operators import describe
 from jaxdiff.progress import StageProgress
 from jaxdiff.report.page import write_report
+from jaxdiff.training.sharding import make_mesh
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scipy", "scikit-learn", "grain")
 
@@ -52,13 +53,14 @@ def read_results(workdir: Path) -> tuple[dict, dict[str, np.ndarray]]:
         raise FileNotFoundError(
             f"{path}: nothing to report yet; run with --mode=all or --mode=evaluate first"
         )
-    with np.load(workdir / "arrays.npz", allow_pickle=False) as stored:
-        return json.loads(path.read_text()), dict(stored)
+    return json.loads(path.read_text()), load_arrays(workdir / "arrays.npz")
 
 
 def write_page(results: dict, arrays: dict[str, np.ndarray], workdir: Path) -> Path:
     """report.html of the workdir."""
-    return write_report(results, arrays, workdir / "report.html")
+    path = workdir / "report.html"
+    write_atomically(path, lambda temporary: write_report(results, arrays, temporary))
+    return path
 
 
 def _plain(config: Any) -> dict:
@@ -81,7 +83,14 @@ def held_out_errors(run: Run, parts: Parts, sigmas: np.ndarray) -> dict[str, np.
     calls = -(-len(x0) // settings.batch) * len(sigmas)
     with StageProgress("evaluate", calls, per_step=settings.batch, unit="images", console=run.console) as bar:
         errors = certificate.candidate_errors(
-            stacked, parts, x0, sigmas, settings.seed, settings.batch, lambda done, total: bar.update(done)
+            stacked,
+            parts,
+            x0,
+            sigmas,
+            settings.seed,
+            settings.batch,
+            lambda done, total: bar.update(done),
+            mesh=make_mesh(),
         )
     found = dict(zip(names, errors, strict=True))
     if "cascade" in run.plan.methods:

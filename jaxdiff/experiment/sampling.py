@@ -1,14 +1,16 @@
 """Samples of an experiment's methods: any number, in batches.
 
-All noise of an image but churn is a function of (seed, its number) alone; without churn so is the image.
+All noise of an image is a function of (seed, its number) alone, and so is the image: whatever the batch, the file that
+it is written to and the devices, up to the rounding of sums.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
 
 from jaxdiff.data.pixels import to_bytes
@@ -21,6 +23,7 @@ from jaxdiff.experiment.plan import Plan
 from jaxdiff.progress import StageProgress
 from jaxdiff.report.images import save_grid
 from jaxdiff.sampling import Churn, fixed_mask, image_keys, member, multi_mask_guidance, sample_images
+from jaxdiff.training.sharding import batch_sharding, make_mesh
 
 
 def sampled_methods(plan: Plan) -> list[str]:
@@ -75,6 +78,44 @@ def taught_from(plan: Plan, parts: Parts, method: str) -> float:
     return 0.0 if view is None else valid_from(view, parts.sigma_min.get(view.name, 0.0))
 
 
+def say_if_untaught(plan: Plan, parts: Parts, config: Any, method: str, console: Console | None) -> None:
+    """A word on the console where a denoiser is asked below what it was taught; it is sampled all the same."""
+    lowest = taught_from(plan, parts, method)
+    if console is not None and config.sample.sigma_min < lowest:
+        console.print(
+            f"{method} was taught nothing below sigma = {lowest:.3g}: config.sample.sigma_min={lowest:.3g} stops there",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def make_drawer(
+    plan: Plan, config: Any, method: str, mesh: Mesh, most: int, stop: str = "denoised"
+) -> Callable[[Parts, int, int], Iterator[np.ndarray]]:
+    """(parts, first, last) -> the images first, ..., last - 1 of `sample.seed`, batch by batch.
+
+    Batches are split over the devices of `mesh`; all its processes must ask for the same, and each gets all of it. One
+    compiled program for all calls, made for `most` images at a time or fewer.
+    """
+    draw = make_sampler(plan, config, method, stop)
+    bounds = (-np.inf, np.inf) if stop == "noisy" else (-1.0, 1.0)
+    size = -(-min(config.sample.batch, most) // mesh.size) * mesh.size
+    split, whole = batch_sharding(mesh), NamedSharding(mesh, PartitionSpec())
+
+    @jax.jit
+    def spread(parts, keys):
+        images = draw(parts, jax.lax.with_sharding_constraint(keys, split))
+        return jax.lax.with_sharding_constraint(images, whole)
+
+    def batches(parts, first, last):
+        for start in range(first, last, size):
+            # The last batch is filled up and cut: one compiled program for all.
+            images = np.clip(np.asarray(spread(parts, image_keys(config.sample.seed, start, size))), *bounds)
+            yield images[: last - start]
+
+    return batches
+
+
 def draw_samples(
     plan: Plan,
     parts: Parts,
@@ -84,27 +125,20 @@ def draw_samples(
     console: Console | None = None,
     stop: str = "denoised",
 ) -> np.ndarray:
-    """`count` images of a method, (count, H, W, C) in [-1, 1] (clipped; with stop 'noisy' neither).
-
-    A denoiser that is asked below what it was taught is sampled all the same, with a word on the console.
-    """
-    lowest = taught_from(plan, parts, method)
-    if console is not None and config.sample.sigma_min < lowest:
-        console.print(
-            f"{method} was taught nothing below sigma = {lowest:.3g}: config.sample.sigma_min={lowest:.3g} stops there",
-            highlight=False,
-            soft_wrap=True,
-        )
-    draw, size = make_sampler(plan, config, method, stop), min(config.sample.batch, count)
-    bounds = (-np.inf, np.inf) if stop == "noisy" else (-1.0, 1.0)
-    images = []
+    """`count` images of a method, (count, H, W, C) in [-1, 1] (clipped; with stop 'noisy' neither)."""
+    say_if_untaught(plan, parts, config, method, console)
+    images, done = [], 0
     with StageProgress(f"sample {method}", count, unit="images", console=console) as bar:
-        for start in range(0, count, size):
-            # The last batch is filled up and cut: one compiled program for all.
-            keys = image_keys(config.sample.seed, start, size)
-            images.append(np.clip(np.asarray(draw(parts, keys)), *bounds))
-            bar.update(min(start + size, count))
-    return np.concatenate(images)[:count]
+        for batch in make_drawer(plan, config, method, make_mesh(), count, stop)(parts, 0, count):
+            images.append(batch)
+            done += len(batch)
+            bar.update(done)
+    return np.concatenate(images)
+
+
+def packed(images: np.ndarray, sigma: float = 0.0) -> dict[str, Any]:
+    """What a file of samples holds: `images` in uint8, or with noise of level `sigma` > 0 as they are, and `sigma`."""
+    return {"images": images, "sigma": sigma} if sigma else {"images": to_bytes(np.asarray(images))}
 
 
 def write_samples(
@@ -115,8 +149,7 @@ def write_samples(
     Images with noise of level `sigma` > 0 are kept as they are, float32, with `sigma` beside them.
     """
     grid, arrays = directory / f"{name}.png", directory / f"{name}.npz"
-    directory.mkdir(parents=True, exist_ok=True)
-    save_grid(grid, images[:400], columns or int(np.ceil(np.sqrt(min(len(images), 400)))))
-    kept = {"images": images, "sigma": sigma} if sigma else {"images": to_bytes(np.asarray(images))}
-    write_atomically(arrays, lambda path: np.savez_compressed(path, **kept))
+    columns = columns or int(np.ceil(np.sqrt(min(len(images), 400))))
+    write_atomically(grid, lambda path: save_grid(path, images[:400], columns))
+    write_atomically(arrays, lambda path: np.savez_compressed(path, **packed(images, sigma)))
     return grid, arrays

@@ -14,6 +14,8 @@ from typing import Any
 
 from jaxdiff.experiment.data import ExperimentData
 from jaxdiff.experiment.plan import Plan
+from jaxdiff.training.paths import is_remote
+from jaxdiff.training.processes import is_first
 
 # What these learn depends on their own measurements and on the tuning images alone.
 SHAREABLE = ("denoising", "ambient", "tweedie", "gsure", "naive")
@@ -41,7 +43,13 @@ def shared_stages(config: Any, plan: Plan, data: ExperimentData, root: Path) -> 
 
 @contextmanager
 def alone(directory: Path) -> Iterator[None]:
-    """No other process is in this block for the same directory; waits where one is."""
+    """No other run is in this block for the same directory; waits where one is.
+
+    Of the processes of one run the first alone takes the lock. Object stores have no locks: nothing is taken there.
+    """
+    if is_remote(directory) or not is_first():
+        yield
+        return
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

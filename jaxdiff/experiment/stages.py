@@ -21,6 +21,7 @@ from jaxdiff.experiment.plan import Plan, StagePlan
 from jaxdiff.experiment.sharing import alone
 from jaxdiff.methods.finetune import finetune
 from jaxdiff.training.loop import Stage, StopRequest, steps_done, train_stage
+from jaxdiff.training.processes import is_first
 from jaxdiff.training.state import TrainState
 
 
@@ -92,7 +93,7 @@ def train_one(
     )
     directory = run.directory(name)
     with alone(directory):
-        if not (directory / "cost.json").exists():
+        if is_first() and not (directory / "cost.json").exists():
             write_cost(directory / "cost.json", factory, stage.frozen, stage.example, plan.settings.batch)
         return train_stage(stage, stage_key(run.config.seed, name), directory, run.console, run.stop)
 

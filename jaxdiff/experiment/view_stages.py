@@ -54,7 +54,7 @@ def train_view(run: Run, parts: Parts, view: ViewPlan, tuned: tuning.TuningSet |
     return parts.with_params(view.stage_name, state.best)
 
 
-def _shared_data(run: Run, completed: list[np.ndarray]) -> StageData:
+def shared_data(run: Run, completed: list[np.ndarray]) -> StageData:
     """Clean examples, those completed from each view, and each view's lifted measurements, in their shares; see
     `learners.shared_method` for their source numbers."""
     plan = run.plan
@@ -111,7 +111,7 @@ def train_shared(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
                 run.console,
             )
         label = name if lap == settings.laps else f"{name}/lap{lap}"
-        data = _shared_data(run, completed)
+        data = shared_data(run, completed)
         stage = plan.stages[name] if lap == 1 else plan.shared_later
         state = train_one(run, label, stage, factory, {**frozen, "start": params}, data, tuned, reference)
         params = state.best

@@ -95,7 +95,8 @@ def cell_of(point: Point, config: ConfigDict, file: str, changed: dict) -> Cell:
     return Cell(point.name, one)
 
 
-def _cells(config: ConfigDict, config_name: str) -> dict[Point, Cell]:
+def cells_of(config: ConfigDict, config_name: str) -> dict[Point, Cell]:
+    """The runs of a price list by point."""
     file, _, variant = config_name.partition(":")
     changed = reaching_runs(changes(config, load_variant(file, variant)))
     return {point: cell_of(point, config, file, changed) for point in points_of(config)}
@@ -172,7 +173,7 @@ def run(
     """Train what there is time for, fit the laws, and write worth.json and worth.html."""
     if not config.data.reference:
         raise ConfigError("config.data.reference: prices need a Gaussian that is the same for all runs")
-    cells, minutes = _cells(config, config_name), config.worth.budget_minutes
+    cells, minutes = cells_of(config, config_name), config.worth.budget_minutes
     deadline = _deadline(minutes, config.worth.margin)
     workers = worker_count(config.compare.workers, jax.default_backend())
     until = f"as many as {minutes:g} minutes allow" if minutes > 0 else "all of them"

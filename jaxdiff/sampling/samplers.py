@@ -209,20 +209,16 @@ def sample_images(
     churn: Churn | None = None,
     eta: float = 0.0,
 ) -> jax.Array:
-    """One image for each of `keys` (B,), (B, *shape): all noise of an image is a function of its own key.
+    """One image for each of `keys` (B,), (B, *shape): all noise of an image, churn too, is a function of its own key.
 
-    But for churn, where there is any: that draws from keys[0], so that an image then depends on its batch. Other
-    arguments as in `sample`.
+    Other arguments as in `sample`.
     """
     noise = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
-    churned = churn is not None and churn.s_churn > 0
     # The fresh noise of step 0, 1, ... is that of fold_in(key, step), the starting noise that of the key itself.
-    return sample(
-        denoiser, sigmas[0] * noise, sigmas, keys[0] if churned else keys, method=method, churn=churn, eta=eta
-    )
+    return sample(denoiser, sigmas[0] * noise, sigmas, keys, method=method, churn=churn, eta=eta)
 
 
 def image_keys(seed: int, start: int, count: int) -> jax.Array:
     """The keys of the images start, ..., start + count - 1 of a seed, (count,): fold_in(key(seed), number)."""
     root = jax.random.key(seed)
-    return jax.vmap(lambda number: jax.random.fold_in(root, number))(jnp.arange(start, start + count))
+    return jax.vmap(lambda number: jax.random.fold_in(root, number))(start + jnp.arange(count))

@@ -1,13 +1,15 @@
 """Checkpoints of one stage, by Orbax: asynchronous, newest few kept, a damaged newest one set aside."""
 
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from etils import epath
+
+from jaxdiff.training.processes import is_first, wait_for_all
 
 log = logging.getLogger("jaxdiff")
 
@@ -23,7 +25,8 @@ class StageCheckpoints:
     """
 
     def __init__(self, directory: Path, keep: int = 2):
-        self.directory = Path(directory).absolute()
+        # A path of etils knows gs:// and local directories alike.
+        self.directory = epath.Path(directory).absolute()
         self.keep = keep
         self._open()
 
@@ -86,9 +89,11 @@ class StageCheckpoints:
 
     def _set_aside(self, step: int) -> None:
         self._manager.close()
-        target = self.directory / "damaged" / str(step)
-        target.parent.mkdir(exist_ok=True)
-        if target.exists():
-            shutil.rmtree(target)
-        shutil.move(self.directory / str(step), target)
+        if is_first():
+            target = self.directory / "damaged" / str(step)
+            target.parent.mkdir(exist_ok=True)
+            if target.exists():
+                target.rmtree()
+            (self.directory / str(step)).rename(target)
+        wait_for_all(f"{self.directory}/{step} set aside")
         self._open()

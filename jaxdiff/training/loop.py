@@ -17,8 +17,16 @@ from rich.console import Console
 
 from jaxdiff.progress import StageProgress
 from jaxdiff.training.checkpoint import StageCheckpoints
-from jaxdiff.training.metrics import MetricsWriter
-from jaxdiff.training.sharding import batch_sharding, check_batch, global_batch, make_mesh, state_sharding
+from jaxdiff.training.metrics import MetricsWriter, NoWriter
+from jaxdiff.training.processes import is_first, stop_agreed
+from jaxdiff.training.sharding import (
+    FSDP_MIN_SIZE,
+    batch_sharding,
+    check_batch,
+    global_batch,
+    make_mesh,
+    state_sharding,
+)
 from jaxdiff.training.state import OptimizerSettings, TrainState, init_state, make_optimizer
 from jaxdiff.training.step import make_train_step
 
@@ -47,6 +55,8 @@ class TrainSettings(NamedTuple):
     tune_every: int = 100
     patience: int = 0
     sharding: str = "replicated"
+    accumulate: int = 1
+    fsdp_min_size: int = FSDP_MIN_SIZE
 
 
 class Stage(NamedTuple):
@@ -73,7 +83,11 @@ class Stage(NamedTuple):
 
 
 class StopRequest:
-    """Set by SIGINT or SIGTERM; looked at between dispatches. A second signal ends the process at once."""
+    """Set by SIGINT or SIGTERM; looked at between dispatches. A second signal ends the process at once.
+
+    With several processes SIGTERM is left to JAX's preemption service, which tells all of them
+    (`processes.stop_agreed`), and SIGINT is passed on to it.
+    """
 
     def __init__(self):
         self.signal: int | None = None
@@ -82,18 +96,26 @@ class StopRequest:
         return self.signal is not None
 
     @contextmanager
-    def listening(self) -> Iterator["StopRequest"]:
-        """Handle the signals inside the block (in the main thread only: Python allows it nowhere else)."""
+    def listening(self, alone: bool = False) -> Iterator["StopRequest"]:
+        """Handle the signals inside the block (in the main thread only: Python allows it nowhere else).
+
+        With `alone` as if there were one process: for work in which no process waits for another.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
+
+        several = jax.process_count() > 1 and not alone
 
         def handler(number, frame):
             if self.signal is not None:
                 raise KeyboardInterrupt
             self.signal = number
+            if several:
+                signal.raise_signal(signal.SIGTERM)
 
-        previous = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+        handled = (signal.SIGINT,) if several else (signal.SIGINT, signal.SIGTERM)
+        previous = {s: signal.signal(s, handler) for s in handled}
         try:
             yield self
         finally:
@@ -117,7 +139,8 @@ def dispatch_length(settings: TrainSettings, tuned: bool) -> int:
 
 def mark_done(directory: Path, step: int) -> None:
     """Leave a note that the stage is over, after its last checkpoint is on disk."""
-    (directory / DONE).write_text(f"{step}\n")
+    if is_first():
+        (directory / DONE).write_text(f"{step}\n")
 
 
 def steps_done(directory: Path) -> int | None:
@@ -168,7 +191,7 @@ def train_stage(
       ValueError: the batch cannot be split over the devices.
     """
     settings, mesh = stage.settings, make_mesh()
-    check_batch(settings.batch, mesh, f"stage {stage.name}")
+    check_batch(settings.batch, mesh, f"stage {stage.name}", settings.accumulate)
     stop = StopRequest() if stop is None else stop
     length = dispatch_length(settings, stage.tune is not None)
     optimizer = make_optimizer(settings.optimizer)
@@ -179,7 +202,7 @@ def train_stage(
 
     init_key, step_key = jax.random.split(key)
     shapes = jax.eval_shape(fresh, init_key)
-    shardings = state_sharding(mesh, shapes, settings.sharding)
+    shardings = state_sharding(mesh, shapes, settings.sharding, settings.fsdp_min_size)
     with StageCheckpoints(directory / "checkpoints") as checkpoints:
         state = checkpoints.restore(_abstract(shapes, shardings))
         if state is None:
@@ -196,6 +219,8 @@ def train_stage(
             settings.ema_halflife,
             settings.ema_rampup,
             settings.sharding,
+            settings.fsdp_min_size,
+            settings.accumulate,
         )
         with stop.listening():
             return _run(stage, state, step, step_key, mesh, length, checkpoints, directory, console, stop)
@@ -203,7 +228,7 @@ def train_stage(
 
 def _run(stage, state, step, key, mesh, length, checkpoints, directory, console, stop):
     settings, start = stage.settings, int(state.step)
-    writer = MetricsWriter(directory, start)
+    writer = MetricsWriter(directory, start) if is_first() else NoWriter()
     batches = stage.batches(start, length)
     sharding = batch_sharding(mesh, 1)
     tune = None if stage.tune is None else jax.jit(stage.tune)
@@ -229,7 +254,8 @@ def _run(stage, state, step, key, mesh, length, checkpoints, directory, console,
                     last = is_over(state, settings, True)
                 else:
                     last = done == settings.steps
-                if last or stop or done % settings.checkpoint_every == 0:
+                stopping = stop_agreed(bool(stop))
+                if last or stopping or done % settings.checkpoint_every == 0:
                     # Raises before a bad state is saved.
                     began, pending = _log(stage.name, writer, bar, pending, began), None
                     if last and tune is None:
@@ -237,9 +263,9 @@ def _run(stage, state, step, key, mesh, length, checkpoints, directory, console,
                     checkpoints.save(done, state)
                 if last:
                     break
-                if stop:
+                if stopping:
                     checkpoints.wait()
-                    name = signal.Signals(stop.signal).name
+                    name = signal.Signals(stop.signal or signal.SIGTERM).name
                     raise Interrupted(f"{name}: stage {stage.name} saved at step {done} of {settings.steps}")
         checkpoints.wait()
         mark_done(directory, done)

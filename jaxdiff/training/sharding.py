@@ -1,4 +1,4 @@
-"""Where arrays live: one mesh axis `data`; batches split on it, state replicated or fully sharded (FSDP)."""
+"""Where arrays live: batches split over all devices of a mesh, state replicated or fully sharded (FSDP)."""
 
 from typing import Any
 
@@ -17,8 +17,8 @@ def make_mesh(devices: list | None = None) -> Mesh:
 
 
 def batch_sharding(mesh: Mesh, batch_axis: int = 0) -> NamedSharding:
-    """Splits axis `batch_axis` over the devices."""
-    return NamedSharding(mesh, PartitionSpec(*([None] * batch_axis), "data"))
+    """Splits axis `batch_axis` over all devices of the mesh, whatever its axes."""
+    return NamedSharding(mesh, PartitionSpec(*([None] * batch_axis), mesh.axis_names))
 
 
 def state_sharding(mesh: Mesh, tree: Any, rule: str = "replicated", min_size: int = FSDP_MIN_SIZE) -> Any:
@@ -39,18 +39,18 @@ def state_sharding(mesh: Mesh, tree: Any, rule: str = "replicated", min_size: in
         if rule == "replicated" or count == 1 or not axes or np.prod(leaf.shape) < min_size:
             return NamedSharding(mesh, PartitionSpec())
         longest = max(axes, key=lambda i: leaf.shape[i])
-        return NamedSharding(mesh, PartitionSpec(*([None] * longest), "data"))
+        return batch_sharding(mesh, longest)
 
     return jax.tree.map(choose, tree)
 
 
-def check_batch(batch_size: int, mesh: Mesh, where: str) -> None:
-    """Raises ValueError, with the nearest valid size, where the devices do not divide the batch."""
-    if batch_size % mesh.size:
-        nearest = max(1, round(batch_size / mesh.size)) * mesh.size
-        raise ValueError(
-            f"{where}: batch {batch_size} cannot be split over {mesh.size} devices; nearest valid: {nearest}"
-        )
+def check_batch(batch_size: int, mesh: Mesh, where: str, accumulate: int = 1) -> None:
+    """Raises ValueError, with the nearest valid size, where devices and micro-batches do not divide the batch."""
+    parts = mesh.size * accumulate
+    if batch_size % parts:
+        nearest = max(1, round(batch_size / parts)) * parts
+        over = f"{mesh.size} devices" + (f" and {accumulate} micro-batches" if accumulate > 1 else "")
+        raise ValueError(f"{where}: batch {batch_size} cannot be split over {over}; nearest valid: {nearest}")
 
 
 def global_batch(local: Any, sharding: NamedSharding) -> Any:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from jaxdiff.training.accumulation import accumulated_gradient
 from jaxdiff.training.sharding import FSDP_MIN_SIZE, batch_sharding, state_sharding
 from jaxdiff.training.state import TrainState
 
@@ -33,6 +34,7 @@ def make_train_step(
     ema_rampup: float,
     rule: str = "replicated",
     min_size: int = FSDP_MIN_SIZE,
+    accumulate: int = 1,
 ) -> Callable[[TrainState, Any, Any, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
     """A jitted `dispatch(state, batches, frozen, key) -> (state, metrics)`.
 
@@ -49,11 +51,12 @@ def make_train_step(
       batch_size: global batch.
       ema_halflife, ema_rampup: see `ema_decay`.
       rule, min_size: where the state lives, see `state_sharding`.
+      accumulate: micro-batches, see `accumulated_gradient`.
     """
 
     def one_step(state, batch, frozen, key):
         method = factory(frozen)
-        gradient = jax.value_and_grad(method.loss, has_aux=True)
+        gradient = accumulated_gradient(method.loss, accumulate, mesh)
         (loss, metrics), grads = gradient(state.params, batch, jax.random.fold_in(key, state.step))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
