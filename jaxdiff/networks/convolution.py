@@ -10,9 +10,14 @@ are written in that form from the start:
     gradient of x: g * flip(w)^T padding k - 1 - p
     gradient of w: x^T * g^T     padding p, the batch summed in the place of the channels
 
+The sum of the gradient of w runs over B H W products, and where these are many more than fit into a core's cache
+its form is slow too (38 GFLOP/s a core at 16 images of 32 x 32 pixels and 64 channels, forward 140). So it is taken
+over a few images at a time, `chunk_size`, in a loop: 109 GFLOP/s there.
+
 On other devices the gradient of the kernel is JAX's own, which their libraries recognize.
 """
 
+import math
 from functools import partial
 
 import flax.linen as nn
@@ -21,6 +26,7 @@ import jax.numpy as jnp
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 SMALL = 2
+PIXELS_AT_A_TIME = 4096  # of the gradient of the kernel; 2,048 to 4,096 were equally fast, 16,384 three times slower
 
 
 def plain_convolve(x: jax.Array, kernel: jax.Array, padding: tuple[int, int]) -> jax.Array:
@@ -64,8 +70,31 @@ def _backward(padding, residuals, g):
 convolve.defvjp(_forward, _backward)
 
 
+def chunk_size(batch: int, pixels: int) -> int:
+    """How many images of `pixels` at a time: the divisor of `batch` nearest, by ratio, to PIXELS_AT_A_TIME pixels."""
+    divisors = (n for n in range(1, batch + 1) if batch % n == 0)
+    return min(divisors, key=lambda n: abs(math.log(n * pixels / PIXELS_AT_A_TIME)))
+
+
 def _kernel_gradient(x, g, padding):
-    return convolve(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), padding).transpose(1, 2, 0, 3)
+    size = chunk_size(len(x), max(x.shape[1] * x.shape[2], 1))
+    chunks = len(x) // size
+
+    def of_chunk(x, g):
+        return convolve(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), padding)
+
+    if chunks == 1:
+        return of_chunk(x, g).transpose(1, 2, 0, 3)
+    # Chunk k has the images k, k + chunks, ...: a batch that is split over devices stays where it is.
+    x, g = (v.reshape(size, chunks, *v.shape[1:]) for v in (x, g))
+
+    def add(total, k):
+        chunk = (jax.lax.dynamic_index_in_dim(v, k, 1, keepdims=False) for v in (x, g))
+        return total + of_chunk(*chunk), None
+
+    shape = jax.eval_shape(of_chunk, x[:, 0], g[:, 0])
+    total, _ = jax.lax.scan(add, jnp.zeros(shape.shape, shape.dtype), jnp.arange(chunks))
+    return total.transpose(1, 2, 0, 3)
 
 
 def _plain_kernel_gradient(x, g, like, padding):
