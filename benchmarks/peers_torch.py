@@ -2,7 +2,8 @@
 
 EDM's preconditioning, loss and Heun's sampler are written out here once for both (Karras et al. 2022, equations 2 and
 7, algorithm 1), so that what is compared is the network, its gradient and the optimiser's step. Of what PyTorch has,
-the faster way is taken: fused Adam, `_foreach` for the moving average, and convolutions with the channels last.
+the faster way is taken: fused Adam, `_foreach` for the moving average. With the channels last in memory diffusers was
+as fast, azula 2 to 5 times slower in sampling: neither has them so.
 """
 
 from collections.abc import Callable
