@@ -36,7 +36,9 @@ from jaxdiff.sampling import evaluations, image_keys
 def table(values: np.ndarray, config) -> BandTable:
     """A table over the config's bands of these columns, one row for all bands or one each."""
     sigmas = band_edges(config.bands.sigma_min, config.bands.sigma_max, config.bands.count)
-    return BandTable(jnp.asarray(sigmas), jnp.asarray(np.broadcast_to(values, (len(sigmas), values.shape[-1]))))
+    return BandTable(
+        jnp.asarray(sigmas), jnp.asarray(np.broadcast_to(values, (len(sigmas), values.shape[-1])))
+    )
 
 
 def stacked(plan: Plan, config, residual_below: float) -> dict[str, BandTable]:
@@ -56,7 +58,9 @@ def random_like(params, key: jax.Array):
     """Small random values in place of zeros, so that no layer's output is zero."""
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
-    return tree.unflatten([v + 0.02 * jax.random.normal(k, v.shape) for v, k in zip(leaves, keys, strict=True)])
+    return tree.unflatten(
+        [v + 0.02 * jax.random.normal(k, v.shape) for v, k in zip(leaves, keys, strict=True)]
+    )
 
 
 def make_parts(plan: Plan, config, residual_below: float) -> Parts:
@@ -64,7 +68,9 @@ def make_parts(plan: Plan, config, residual_below: float) -> Parts:
     noise = np.random.default_rng(0).standard_normal((400, *plan.image_shape))
     smooth = sum(np.roll(noise, (i, j), (1, 2)) for i in range(3) for j in range(3)) / 6
     gaussian = fit_gaussian(smooth.astype(np.float32))
-    marginals = {v.name: gaussian.marginal(v.operator, v.operator.c, v.operator.out_shape) for v in plan.views}
+    marginals = {
+        v.name: gaussian.marginal(v.operator, v.operator.c, v.operator.out_shape) for v in plan.views
+    }
     parts = Parts(gaussian, gaussian, {v.name: v.operator for v in plan.views}, marginals)
     scales = {name: 0.5 for name in (*plan.stages, *(v.stage_name for v in plan.views))}
     weights = np.linspace(0.5, 1.0, len(plan.views), dtype=np.float32)
@@ -80,7 +86,9 @@ def make_parts(plan: Plan, config, residual_below: float) -> Parts:
         shape = plan.image_shape if view.of_images else view.operator.out_shape
         parts = parts.with_params(view.stage_name, initialized(view_method(view, parts), shape))
     parts = parts.with_params("residual", initialized(residual_method(plan, parts, config), plan.image_shape))
-    return parts.with_params("clean_only", initialized(clean_method(plan, "clean_only", parts), plan.image_shape))
+    return parts.with_params(
+        "clean_only", initialized(clean_method(plan, "clean_only", parts), plan.image_shape)
+    )
 
 
 def load(options: argparse.Namespace):
@@ -125,7 +133,11 @@ def main() -> None:
             jax.block_until_ready(programs[options.methods[0]](parts, keys))
     s = config.sample
     grid = karras_schedule(s.steps, s.sigma_min, s.sigma_max, s.rho)
-    print(json.dumps(timing.machine() | {"evaluations": int(evaluations(s.sampler, grid)), "batch": options.batch}))
+    print(
+        json.dumps(
+            timing.machine() | {"evaluations": int(evaluations(s.sampler, grid)), "batch": options.batch}
+        )
+    )
     base = options.methods[-1]
     for name in options.methods:
         row = {"method": name, "images_per_s": round(options.batch / float(np.median(clock[name])), 2)}

@@ -9,8 +9,8 @@ With the projectors P_i = A_i^+ A_i and Q = sum_i w_i P_i this is a correction o
     z = D_G + Q^+ sum_i w_i A_i^+ (D_i - r_i),        r_i = A_i D_G,
     (2)
 
-solved by conjugate gradients from zero: directions that no view covers keep D_G, overlapping views are
-averaged instead of being counted twice. Disjoint views are exact after one step. *Anchored* fusion is (2)
+solved in closed form where the P_i commute (`commuting`), else by conjugate gradients from zero: directions that no
+view covers keep D_G, overlapping views are averaged instead of being counted twice. *Anchored* fusion is (2)
 with r_i the Gaussian's own
 marginal denoiser in view i: it corrects the Gaussian only where the view is not Gaussian, and so keeps the
 second-order correlation between views, that (1) forgets.
@@ -25,6 +25,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from jaxdiff.composition import commuting
 from jaxdiff.composition.lifting import View, is_valid, lift, view_denoised, view_sigma
 from jaxdiff.diffusion.conjugate_gradient import conjugate_gradient
 from jaxdiff.diffusion.noise import expand
@@ -44,6 +45,11 @@ def valid_weights(views: Sequence[View], weights: jax.Array | None, sigma: jax.A
 
 def _corrected(views, start, corrections, weights, cg_steps):
     """start + Q^+ sum_i w_i A_i^+ corrections_i (equation 2)."""
+    operators = [view.operator for view in views]
+    sets = commuting.common_sets(operators)
+    if sets is not None:
+        lifted = [operator.pinv(c) for operator, c in zip(operators, corrections, strict=True)]
+        return start + commuting.solve(operators, sets, weights, lifted)
 
     def weighted(index, value):
         return expand(weights[:, index], start) * views[index].operator.pinv(value)
@@ -73,7 +79,8 @@ def fuse(
       start: D_G(x, sigma), (B, ...): what stays where no view looks.
       weights: w_i(sigma), (B, V); None for equal weights.
       denoised: the views' denoised outputs where they are known already.
-      cg_steps: conjugate-gradient steps; as many as Q has distinct non-zero eigenvalues is exact.
+      cg_steps: conjugate-gradient steps where the views' projectors do not commute; as many as Q has distinct
+        non-zero eigenvalues is exact.
     """
     denoised = view_denoised(views, x, sigma) if denoised is None else denoised
     corrections = [d - view.operator(start) for view, d in zip(views, denoised, strict=True)]

@@ -14,7 +14,10 @@ tuning noise; so they must be fitted on images that trained nothing. For the two
     (2)
 """
 
+from collections.abc import Callable
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import nnls
 
@@ -70,3 +73,12 @@ def stack(candidates: jax.Array, weights: BandTable, sigma: jax.Array) -> jax.Ar
     """sum_k w_k(sigma) D_k: candidates (K, B, ...) at noise levels sigma (B,) to one denoised (B, ...)."""
     at = weights(sigma)
     return sum(expand(at[:, k], candidate) * candidate for k, candidate in enumerate(candidates))
+
+
+def where_needed(weights: jax.Array, make: Callable[[], jax.Array], like: jax.Array) -> jax.Array:
+    """make(), or zeros of the shape of `like` without evaluating it, where all `weights` are 0.
+
+    Weights are functions of the noise level, which a sampler gives to all examples alike: at a level where a candidate
+    has none, its networks are not run.
+    """
+    return jax.lax.cond(jnp.any(weights != 0), make, lambda: jnp.zeros_like(like))

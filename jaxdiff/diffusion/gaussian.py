@@ -44,14 +44,18 @@ class Gaussian:
 
     def _split(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Coordinates of x - m in the span of U, (B, k), and the rest, (B, d)."""
+        centered = self._centered(x)
+        inside = jnp.matmul(centered, self.basis, precision=_EXACT)
+        return inside, centered - jnp.matmul(inside, self.basis.T, precision=_EXACT)
+
+    def _centered(self, x: jax.Array) -> jax.Array:
+        """x - m, (B, d)."""
         if x.shape[1:] != self.mean.shape:
             raise ValueError(
                 f"this Gaussian is over examples of shape {tuple(self.mean.shape)}, "
                 f"got x of shape {tuple(x.shape)}"
             )
-        centered = (x - self.mean).reshape(x.shape[0], -1)
-        inside = jnp.matmul(centered, self.basis, precision=_EXACT)
-        return inside, centered - jnp.matmul(inside, self.basis.T, precision=_EXACT)
+        return (x - self.mean).reshape(x.shape[0], -1)
 
     def _join(self, inside: jax.Array, outside: jax.Array) -> jax.Array:
         flat = jnp.matmul(inside, self.basis.T, precision=_EXACT) + outside
@@ -65,9 +69,12 @@ class Gaussian:
     def denoiser(self, x: jax.Array, sigma: jax.Array) -> jax.Array:
         """E[X | X + sigma Z = x] for x (B, ...), sigma (B,) >= 0."""
         expand(sigma, x)  # checks the shape of sigma
-        inside, outside = self._split(x)
+        centered = self._centered(x)
         span, rest = self._variances(sigma)
-        return self.mean + self._join(inside * (self.eigenvalues / span), outside * (self.floor / rest))
+        outside = self.floor / rest
+        # b (x - m) + U (a - b) U^T (x - m) with a, b <= 1: two products with U, where splitting x - m takes three.
+        inside = jnp.matmul(centered, self.basis, precision=_EXACT) * (self.eigenvalues / span - outside)
+        return self.mean + self._join(inside, centered * outside)
 
     def score(self, x: jax.Array, sigma: jax.Array) -> jax.Array:
         """Gradient of log p_sigma, -(S + sigma^2 I)^-1 (x - m); no cancellation as in (D - x) / sigma^2."""

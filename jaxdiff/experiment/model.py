@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxdiff import composition, operators
 from jaxdiff.composition import View
+from jaxdiff.diffusion.noise import expand
 from jaxdiff.experiment.learners import clean_method, learnt_denoiser, shared_method, valid_from
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import Plan, ViewPlan
@@ -68,10 +69,38 @@ def view_candidates(plan: Plan, parts: Parts, fusion: str, cg_steps: int) -> Cal
     return lambda x, sigma: outputs(x, sigma)[0]
 
 
-def views_only(plan: Plan, parts: Parts, config: Any) -> Denoiser:
-    """z(x, sigma): the candidates of the views, stacked."""
-    candidates = view_candidates(plan, parts, config.composition.fusion, config.composition.cg_steps)
-    return lambda x, sigma: composition.stack(candidates(x, sigma), parts.stacking["views_only"], sigma)
+def composed(plan: Plan, parts: Parts, config: Any, name: str) -> Denoiser:
+    """`views_only`, or with a residual: all candidates stacked; the views, and the residual, are not evaluated at
+    noise levels where nothing of them has any weight."""
+    outputs = view_outputs(plan, parts, config.composition.fusion, config.composition.cg_steps)
+    gaussian = plan.candidates.index("gaussian") if "gaussian" in plan.candidates else None
+    count = len(plan.candidates)
+
+    def denoise(x, sigma):
+        weights = parts.stacking[name](sigma)
+
+        def weighted(k, value):
+            return expand(weights[:, k], value) * value
+
+        def of_views():
+            candidates, lifted = outputs(x, sigma)
+            total = sum(weighted(k, v) for k, v in enumerate(candidates) if k != gaussian)
+            if name == "views_only":
+                return total
+
+            def full():
+                known = _known(parts, candidates, lifted, sigma)
+                return weighted(count, _with_residual(plan, parts, name, known, x, sigma))
+
+            return total + composition.where_needed(weights[:, count], full, x)
+
+        if gaussian is None:
+            return of_views()
+        start = weighted(gaussian, parts.gaussian.denoiser(x, sigma))
+        others = jnp.delete(weights, gaussian, axis=1)
+        return start + composition.where_needed(others, of_views, x)
+
+    return denoise
 
 
 def _known(parts: Parts, candidates: jax.Array, lifted: jax.Array, sigma: jax.Array) -> jax.Array:
@@ -132,12 +161,9 @@ def method_denoiser(plan: Plan, parts: Parts, config: Any, name: str) -> Denoise
         return parts.reference.denoiser
     if name.startswith("view/"):
         return learnt_denoiser(plan.view(name.removeprefix("view/")), parts)
-    if name == "views_only":
-        return views_only(plan, parts, config)
-    if name in ON_CLEAN:
-        candidates = clean_candidates(plan, parts, name)
-    else:
-        candidates = residual_candidates(plan, parts, config, name)
+    if name not in ON_CLEAN:
+        return composed(plan, parts, config, name)
+    candidates = clean_candidates(plan, parts, name)
     return lambda x, sigma: composition.stack(candidates(x, sigma), parts.stacking[name], sigma)
 
 

@@ -26,7 +26,9 @@ import jax.numpy as jnp
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 SMALL = 2
-PIXELS_AT_A_TIME = 4096  # of the gradient of the kernel; 2,048 to 4,096 were equally fast, 16,384 three times slower
+PIXELS_AT_A_TIME = (
+    4096  # of the gradient of the kernel; 2,048 to 4,096 were equally fast, 16,384 three times slower
+)
 
 
 def plain_convolve(x: jax.Array, kernel: jax.Array, padding: tuple[int, int]) -> jax.Array:
