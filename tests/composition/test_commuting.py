@@ -27,7 +27,13 @@ def built(*specs):
 
 @pytest.mark.parametrize(
     ("specs", "count"),
-    [((LOW, TOP, BOTTOM), 4), ((TOP, BOTTOM), 2), ((TOP, WHOLE), 2), ((GRAY, LOW, LEFT), 7), ((ODD, GRAY), 3)],
+    [
+        ((LOW, TOP, BOTTOM), 4),
+        ((TOP, BOTTOM), 2),
+        ((TOP, WHOLE), 2),
+        ((GRAY, LOW, LEFT), 7),
+        ((ODD, GRAY), 3),
+    ],
     ids=["digits", "disjoint", "whole", "gray", "odd"],
 )
 def test_closed_form_is_the_pseudo_inverse(specs, count):
@@ -36,7 +42,9 @@ def test_closed_form_is_the_pseudo_inverse(specs, count):
     assert len(sets) == count
     keys = jax.random.split(jax.random.key(0), len(views) + 1)
     weights = jax.random.uniform(keys[0], (3, len(views))).at[0, 0].set(0.0).at[1, 1].set(1e-5)
-    lifted = [a.pinv(jax.random.normal(key, (3, *a.out_shape))) for a, key in zip(views, keys[1:], strict=True)]
+    lifted = [
+        a.pinv(jax.random.normal(key, (3, *a.out_shape))) for a, key in zip(views, keys[1:], strict=True)
+    ]
 
     def weighted(index, value):
         return expand(weights[:, index], value) * value
