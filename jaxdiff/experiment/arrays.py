@@ -1,7 +1,6 @@
 """Fitted arrays on disk: computed once, then read back, so that a resumed run uses the same bits."""
 
 import dataclasses
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -9,15 +8,11 @@ from typing import TypeVar
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdiff.files import write_atomically
+
+__all__ = ["saved", "write_atomically"]
+
 Record = TypeVar("Record")
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """`write(temporary path)`, then rename: a kill leaves the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
-    write(temporary)
-    os.replace(temporary, path)
 
 
 def saved(path: Path, kind: type[Record], compute: Callable[[], Record]) -> Record:

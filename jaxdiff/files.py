@@ -1,0 +1,73 @@
+"""Writing files so that nothing is half there, and saying in one message why a file could not be written."""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+REASONS = {
+    errno.ENOSPC: "no space left on the device",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file is larger than allowed",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "not permitted",
+    errno.EIO: "input/output error of the device",
+}
+
+
+class CannotWrite(OSError):
+    """A file of a run could not be written; the message has the path, the reason and what to do."""
+
+
+def why_not_written(error: BaseException | None) -> str | None:
+    """The reason (of `REASONS`) behind an error, looked for along its causes; None where it is another one.
+
+    TensorStore raises ValueError with the system's words in its text, so that is looked at too.
+    """
+    seen = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        for code, reason in REASONS.items():
+            if getattr(error, "errno", None) == code or f": {errno.errorcode[code]} " in str(error):
+                return reason
+        error = error.__cause__ or error.__context__
+    return None
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns errors of the disk inside the block into one that names `path`.
+
+    Raises:
+      CannotWrite: there is no space, or no permission to write.
+    """
+    try:
+        yield
+    except CannotWrite:
+        raise
+    except Exception as error:
+        reason = why_not_written(error)
+        if reason is None:
+            raise
+        raise CannotWrite(
+            f"{path} cannot be written: {reason}. What was saved before is kept; make room or give permission, and run "
+            "the same command again to go on"
+        ) from error
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """`write(temporary path)`, then rename: a kill leaves the old file or the new one, never half of one.
+
+    Raises:
+      CannotWrite: the disk is full, or read-only; the old file is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)  # gone already where all went well
