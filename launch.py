@@ -13,6 +13,9 @@ MODES = ("all", "train", "sample", "evaluate", "report", "distill", "compare", "
 _CONFIG = config_flags.DEFINE_config_file("config", None, "configs/NAME.py[:variant]", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "where the run is kept (default: runs/<config>)")
 _MODE = flags.DEFINE_enum("mode", "all", MODES, "which part of the experiment to run")
+_ALLOW_CONFIG_CHANGE = flags.DEFINE_bool(
+    "allow_config_change", False, "go on in a workdir that holds a run of another config"
+)
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "call jax.distributed.initialize (Cloud TPU pods, SLURM)"
 )
@@ -31,6 +34,7 @@ def main(argv: list[str]) -> int:
         mode=_MODE.value,
         distributed=_DISTRIBUTED.value,
         command_line=["python", *sys.argv],
+        allow_config_change=_ALLOW_CONFIG_CHANGE.value,
     )
 
 

@@ -38,6 +38,10 @@ def train() -> ConfigDict:
     train.tune_every = 100  # steps between looks at the tuning images (early stopping keeps the best)
     train.patience = 0  # stop after so many looks without a better score; 0: use the whole budget
     train.sharding = "replicated"  # replicated | fsdp
+    # a step whose loss or gradient is not finite is skipped; so many in a row stop the run
+    train.max_skipped = 10
+    # a loss so many times the usual distance above the median of the last dispatches is recorded; 0: off
+    train.spike_factor = 30.0
     return train
 
 

@@ -166,7 +166,7 @@ def _read_config(directory: Path, any_version: bool = False) -> dict[str, Any]:
         raise ValueError(f"{path} is missing: {directory} is not a model that `--mode=distill` wrote")
     try:
         config = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # nested deeper than Python goes
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise ValueError(f"{path}: not a model of the format '{FORMAT}'")

@@ -115,7 +115,14 @@ def check_names(config: ConfigDict) -> None:
         freshness(config.sample.sampler, config.sample.eta, config.sample.s_churn)
     except ValueError as error:
         raise at("sample", error) from None
-    for path in ("train.steps", "train.batch", "train.lr", "train.checkpoint_every", "train.tune_every"):
+    for path in (
+        "train.steps",
+        "train.batch",
+        "train.lr",
+        "train.checkpoint_every",
+        "train.tune_every",
+        "train.max_skipped",
+    ):
         if get(config, path) <= 0:
             raise ConfigError(f"config.{path}: must be positive, got {get(config, path)}")
     users = needs_clean(config)

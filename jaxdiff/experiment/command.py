@@ -1,12 +1,9 @@
 """What `launch.py` runs: one mode of one experiment, with errors a person can act on."""
 
-import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 from absl import logging as absl_logging
@@ -15,24 +12,26 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from jaxdiff.experiment import compare, crosstable, theory, toy, worth
-from jaxdiff.experiment.arrays import write_atomically
 from jaxdiff.experiment.cells import CellFailed
 from jaxdiff.experiment.checks import ConfigError, check_names, choose
 from jaxdiff.experiment.data import load_data
 from jaxdiff.experiment.distill_results import run_distill
 from jaxdiff.experiment.distilling import make_distill_plan
+from jaxdiff.experiment.lock import WorkdirInUse, locked_unless_read_only
 from jaxdiff.experiment.pipeline import train
 from jaxdiff.experiment.plan import make_plan
 from jaxdiff.experiment.results import evaluate, finished, read_results, write_page
+from jaxdiff.experiment.same_config import ALLOW, check_same_config, claim
 from jaxdiff.experiment.sampling import draw_samples, sampled_methods, write_samples
 from jaxdiff.experiment.stages import Run, unfinished
+from jaxdiff.files import CannotWrite, why_not_written
 from jaxdiff.report.terminal import print_summary
 from jaxdiff.training.checkpoint import DamagedCheckpoints
 from jaxdiff.training.loop import Interrupted, NonFiniteLoss, StopRequest
 
-# Keys that say how a trained run is looked at; they may change between runs of one workdir.
-FREE_KEYS = ("title", "evaluate.", "sample.", "distill.")
-INTERRUPTED = 75  # EX_TEMPFAIL: run the same command again
+# Exit codes, as of sysexits.h: docs/faults.md
+CANNOT_WRITE = 74  # EX_IOERR: the disk is full or read-only
+INTERRUPTED = 75  # EX_TEMPFAIL: run the same command again, now or when another run is over
 
 
 def main(
@@ -42,8 +41,13 @@ def main(
     mode: str,
     distributed: bool,
     command_line: list[str],
+    allow_config_change: bool = False,
 ) -> int:
-    """Run `mode`; returns the exit code (0 done, 2 wrong input, 75 stopped on request with everything saved)."""
+    """Run `mode`; returns the exit code.
+
+    0 done, 1 a stage or a run of a comparison failed, 2 wrong input, 74 the disk is full or read-only, 75 stopped on
+    request with everything saved, or the workdir is in use.
+    """
     console = Console()
     # absl (and with it Orbax and JAX) logs every detail at INFO; a person at a terminal wants warnings only.
     absl_logging.set_verbosity(absl_logging.WARNING)
@@ -52,18 +56,17 @@ def main(
     workdir_path = Path(workdir or Path("runs") / default_name(config_name))
     try:
         check_names(config)
+        if allow_config_change:
+            os.environ[ALLOW] = "1"  # for the processes of a comparison, too
         prepare_jax(distributed)
-        if mode == "worth":
-            return worth.run(config, config_name, workdir_path, console, command_line)
-        if mode == "crosstable":
-            return crosstable.run(config, config_name, workdir_path, console, command_line)
-        if mode == "compare":
-            return compare.run(config, config_name, workdir_path, console, command_line)
-        if config.task == "gaussian_toy":
-            return toy.run(config, workdir_path, console, command_line)
-        if config.task == "gaussian_theory":
-            return theory.run(config, workdir_path, console, command_line)
-        return run_images(config, workdir_path, mode, console, command_line)
+        with locked_unless_read_only(workdir_path):
+            return run_mode(config, config_name, workdir_path, mode, console, command_line)
+    except CannotWrite as error:
+        print(f"error: {error}", file=sys.stderr)
+        return CANNOT_WRITE
+    except WorkdirInUse as error:
+        print(f"error: {error}", file=sys.stderr)
+        return INTERRUPTED
     except (ConfigError, FileNotFoundError, PermissionError, DamagedCheckpoints, ValueError) as error:
         if os.environ.get("JAXDIFF_TRACEBACK"):
             raise
@@ -78,6 +81,25 @@ def main(
     except KeyboardInterrupt:
         console.print("Interrupted. What is saved stays; run the same command again to go on.")
         return 130
+    except OSError as error:  # of whatever else writes: samples, pages
+        reason = why_not_written(error)
+        if reason is None or os.environ.get("JAXDIFF_TRACEBACK"):
+            raise
+        print(f"error: {error.filename or workdir_path}: {reason}", file=sys.stderr)
+        return CANNOT_WRITE
+
+
+def run_mode(
+    config: ConfigDict, config_name: str, workdir: Path, mode: str, console: Console, command_line: list[str]
+) -> int:
+    """The mode, or what the config's task has in place of modes."""
+    modes = {"worth": worth.run, "crosstable": crosstable.run, "compare": compare.run}
+    if mode in modes:
+        return modes[mode](config, config_name, workdir, console, command_line)
+    tasks = {"gaussian_toy": toy.run, "gaussian_theory": theory.run}
+    if config.task in tasks:
+        return tasks[config.task](config, workdir, console, command_line)
+    return run_images(config, workdir, mode, console, command_line)
 
 
 def default_name(config_name: str) -> str:
@@ -93,47 +115,6 @@ def prepare_jax(distributed: bool) -> None:
     cache = Path(os.environ.get("JAXDIFF_CACHE", Path.home() / ".cache" / "jaxdiff")) / "compiled"
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-
-
-def flat(config: Mapping, prefix: str = "") -> dict[str, Any]:
-    """Dotted keys to values."""
-    found = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            found.update(flat(value, f"{prefix}{key}."))
-        else:
-            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return found
-
-
-def check_same_config(config: ConfigDict, workdir: Path) -> None:
-    """The workdir's stages belong to the config that started them.
-
-    Raises:
-      ConfigError: the config differs in a key that the stages depend on; every difference is listed.
-    """
-    path, now = workdir / "config.json", flat(config.to_dict())
-    if not path.exists():
-        return
-    before = json.loads(path.read_text())
-    changed = [
-        k for k in sorted({*before, *now}) if before.get(k) != now.get(k) and not k.startswith(FREE_KEYS)
-    ]
-    if changed:
-        lines = [f"  config.{key}: {before.get(key)!r} -> {now.get(key)!r}" for key in changed]
-        raise ConfigError(
-            f"{workdir} holds a run of another config:\n" + "\n".join(lines[:20]) + "\nUse another --workdir "
-            f"(such as --workdir={workdir}-2), or remove {workdir} to start again"
-        )
-
-
-def claim(config: ConfigDict, workdir: Path) -> None:
-    """Write the config into a workdir that has none; only once data and plan are sound, so that a run which
-    could not start (missing data, say) does not stand in the way of the corrected one."""
-    path = workdir / "config.json"
-    if not path.exists():
-        text = json.dumps(flat(config.to_dict()), indent=1)
-        write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
 def run_images(

@@ -76,7 +76,9 @@ def holder(path: Path) -> dict[str, Any] | None:
     alive = started(found["pid"]) == found.get("started") if here else age < STALE_SECONDS
     if not alive:
         why = "the process is gone" if here else f"no sign of life for {age:.0f} s"
-        log.warning("%s was left by process %s on %s: taken over (%s)", path, found["pid"], found["host"], why)
+        log.warning(
+            "%s was left by process %s on %s: taken over (%s)", path, found["pid"], found["host"], why
+        )
         return None
     return {**found, "age": age}
 

@@ -181,6 +181,8 @@ def stage_plan(
         tune_every=min(train["tune_every"], steps),
         patience=train["patience"],
         sharding=train["sharding"],
+        max_skipped=train["max_skipped"],
+        spike_factor=train["spike_factor"],
     )
     noise = NoiseDistribution(config.noise.P_mean + math.log(scale), config.noise.P_std)
     return StagePlan(module, noise, config.noise.sigma_data * scale, settings)

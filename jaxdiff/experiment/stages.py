@@ -89,6 +89,7 @@ def train_one(
         example=data.example(),
         settings=plan.settings,
         tune=None if tuned is None else tune,
+        rows=lambda step: data.rows(plan.settings.batch, seed, step),
     )
     directory = run.directory(name)
     with alone(directory):

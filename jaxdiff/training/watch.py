@@ -87,10 +87,10 @@ class Watch:
             values = f"loss {metrics['loss'][number]:g}, gradient norm {metrics['grad_norm'][number]:g}"
             if self.in_a_row >= self.max_skipped:
                 raise NonFiniteLoss(
-                    f"stage {self.name}, step {step}: {self.in_a_row} steps in a row without a finite loss and gradient "
-                    f"({values}); {self._examples(step)}. They changed nothing; the last checkpoint is the state before "
-                    "them. Try a lower train.lr, train.clip > 0 or train.dtype = 'float32'; train.max_skipped is how "
-                    "many are allowed"
+                    f"stage {self.name}, step {step}: {self.in_a_row} steps in a row without a finite loss and "
+                    f"gradient ({values}); {self._examples(step)}. They changed nothing; the last checkpoint is the "
+                    "state before them. Try a lower train.lr, train.clip > 0 or train.dtype = 'float32'; "
+                    "train.max_skipped is how many are allowed"
                 )
             log.warning("stage %s, step %d skipped: %s; %s", self.name, step, values, self._examples(step))
 
