@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,9 @@ REASONS = {
     errno.EPERM: "not permitted",
     errno.EIO: "input/output error of the device",
 }
+
+GO_ON = "What was saved before is kept; make room or give permission, and run the same command again to go on"
+SPARE = 2**20  # bytes besides the arrays themselves
 
 
 class CannotWrite(OSError):
@@ -30,10 +34,20 @@ def why_not_written(error: BaseException | None) -> str | None:
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         for code, reason in REASONS.items():
-            if getattr(error, "errno", None) == code or f": {errno.errorcode[code]} " in str(error):
+            if getattr(error, "errno", None) == code or f": {os.strerror(code)}" in str(error):
                 return reason
         error = error.__cause__ or error.__context__
     return None
+
+
+def require_room(directory: Path, size: int) -> None:
+    """Raises CannotWrite where the disk has less than `size` bytes (and a little more) left, before any is used."""
+    free = shutil.disk_usage(directory).free
+    if free < size + SPARE:
+        raise CannotWrite(
+            f"{directory} cannot be written: no space left on the device ({size + SPARE} bytes are needed, {free} are "
+            f"free). {GO_ON}"
+        )
 
 
 @contextmanager
@@ -51,10 +65,7 @@ def writing(path: Path) -> Iterator[None]:
         reason = why_not_written(error)
         if reason is None:
             raise
-        raise CannotWrite(
-            f"{path} cannot be written: {reason}. What was saved before is kept; make room or give permission, and run "
-            "the same command again to go on"
-        ) from error
+        raise CannotWrite(f"{path} cannot be written: {reason}. {GO_ON}") from error
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

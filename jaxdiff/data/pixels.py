@@ -25,7 +25,10 @@ FILTERS = {
 }
 LUMA = (0.299, 0.587, 0.114)
 # The only ones that are tried: PIL would hand other formats to other programs (EPS to Ghostscript).
-FORMATS = ("PNG", "JPEG", "MPO")  # MPO: what cameras make of a JPEG with a second picture; the first one is read
+FORMATS = (
+    "PNG",
+    "JPEG",
+)  # of a JPEG with a second picture behind it, as cameras make them, the first one is read
 MAX_PIXELS = 89_478_485  # PIL's own warning level; beyond it a file counts as broken
 
 

@@ -49,10 +49,7 @@ def main(
     request with everything saved, or the workdir is in use.
     """
     console = Console()
-    # absl (and with it Orbax and JAX) logs every detail at INFO; a person at a terminal wants warnings only.
-    absl_logging.set_verbosity(absl_logging.WARNING)
-    handler = RichHandler(console=console, show_path=False, show_time=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+    log_to(console)
     workdir_path = Path(workdir or Path("runs") / default_name(config_name))
     try:
         check_names(config)
@@ -100,6 +97,23 @@ def run_mode(
     if config.task in tasks:
         return tasks[config.task](config, workdir, console, command_line)
     return run_images(config, workdir, mode, console, command_line)
+
+
+def log_to(console: Console) -> None:
+    """Warnings and errors, in words; what is raised as an error anyway is not told twice."""
+    # absl (and with it Orbax and JAX) logs every detail at INFO; a person at a terminal wants warnings only.
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    handler = RichHandler(console=console, show_path=False, show_time=False)
+    # Orbax logs the traceback of a failed save in each of its threads, and raises it too.
+    handler.addFilter(lambda record: not (record.exc_info and why_not_written(record.exc_info[1])))
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+
+    def unraisable(arguments):
+        # After a failed save TensorStore still calls back into an event loop that is gone.
+        if "Event loop is closed" not in str(arguments.exc_value):
+            sys.__unraisablehook__(arguments)
+
+    sys.unraisablehook = unraisable
 
 
 def default_name(config_name: str) -> str:

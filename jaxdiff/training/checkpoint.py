@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from jaxdiff.files import CannotWrite, why_not_written, writing
+from jaxdiff.files import CannotWrite, require_room, why_not_written, writing
 from jaxdiff.training.manifest import fault, has_manifest, write_manifest
 
 log = logging.getLogger("jaxdiff")
@@ -61,12 +61,14 @@ class StageCheckpoints:
 
     def __exit__(self, kind, error, trace) -> None:
         try:
-            self.wait()
+            with writing(self.directory):
+                try:
+                    self.wait()
+                finally:
+                    self._manager.close()  # which waits, and fails, too
         except CannotWrite:
-            if error is None:
+            if error is None:  # else the error that led here is the one to be told
                 raise
-        finally:
-            self._manager.close()
 
     def latest_step(self) -> int | None:
         """Step of the newest checkpoint, None where there is none."""
@@ -84,6 +86,7 @@ class StageCheckpoints:
         self.wait()
         if self._manager.latest_step() == step:
             return
+        require_room(self.directory, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
         copy = jax.tree.map(jnp.copy, state)
         self._saving = step
         with writing(self._at(step)):

@@ -1,5 +1,6 @@
 """A disk that is full or read-only: one message, exit code 74, nothing lost, and the same command goes on after."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -33,11 +34,14 @@ def disk(tmp_path):
 def fill(folder, leave=0):
     """A file that takes all the room that is there, but for `leave` bytes."""
     free = shutil.disk_usage(folder).free - leave
-    with open(folder / "ballast", "wb") as ballast:
-        for size in (2**20, 2**12):
-            while free >= size:
-                ballast.write(bytes(size))
-                free -= size
+    # Unbuffered, and in small pieces at the end: a run that writes at the same time may take the last of the room.
+    with open(folder / "ballast", "wb", buffering=0) as ballast:
+        try:
+            for size in (2**20, 2**12):
+                while free >= size:
+                    free -= ballast.write(bytes(size))
+        except OSError as error:
+            assert error.errno == errno.ENOSPC
     return folder / "ballast"
 
 
