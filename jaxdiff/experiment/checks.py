@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from jaxdiff import operators, registry
 from jaxdiff.data.damage import FAMILIES as DAMAGES
+from jaxdiff.experiment.ranges import wrong_numbers
 from jaxdiff.methods.consistency import STARTS
 from jaxdiff.methods.tweedie import WEIGHTINGS
 from jaxdiff.sampling import SAMPLERS, STOPS, freshness
@@ -139,6 +140,10 @@ def check_names(config: ConfigDict) -> None:
             raise ConfigError(
                 f"config.{path}: at least {least} are needed{why}, got {get(config, path)}{hint}"
             )
+
+    wrong = wrong_numbers(config)
+    if wrong:
+        raise ConfigError("\n  ".join(wrong))
 
 
 def _check_view(path: str, view: ConfigDict) -> None:
