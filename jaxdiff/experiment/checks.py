@@ -210,6 +210,11 @@ def check_learnable(path: str, view: ConfigDict, operator: operators.LinearOpera
                 f"has no fixed space and the method '{method}' cannot learn it; use a fixed operator such as 'mask' "
                 f"or 'crop', or config.{path}.method = 'ambient'"
             )
+    if view.restored_by == "wavelet" and operator.in_shape[-1] != 2:
+        raise ConfigError(
+            f"config.{path}.restored_by: 'wavelet' is for complex images, (H, W, 2); these are {operator.in_shape}; "
+            "use 'pinv'"
+        )
     if method == "tweedie" and operator.name != "identity":
         raise ConfigError(
             f"config.{path}.method: 'tweedie' is for whole images with noise (operator 'identity'), not for {label}; "

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -171,15 +171,10 @@ def locked(workdir: Path, wait_seconds: float = 0.0) -> Iterator[None]:
 @contextmanager
 def locked_unless_read_only(workdir: Path) -> Iterator[None]:
     """`locked`; a workdir that exists and cannot be written at all needs no lock: nobody can hurt it."""
-    try:
-        lock = locked(workdir)
-        lock.__enter__()
-    except CannotWrite as error:
-        if not Path(workdir).is_dir() or getattr(error.__cause__, "errno", None) == errno.ENOSPC:
-            raise
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(workdir))
+        except CannotWrite as error:
+            if not Path(workdir).is_dir() or getattr(error.__cause__, "errno", None) == errno.ENOSPC:
+                raise
         yield
-        return
-    try:
-        yield
-    finally:
-        lock.__exit__(None, None, None)
