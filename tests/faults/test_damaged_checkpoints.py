@@ -1,6 +1,7 @@
 """A damaged newest checkpoint is named, set aside, the one before it used; where all are, nothing is touched."""
 
 import random
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -64,13 +65,10 @@ def same(state, step):
 def test_whatever_file_of_the_newest_is_hurt_it_is_named_and_the_one_before_used(
     tmp_path, caplog, hurt, record_property
 ):
-    saved_twice(tmp_path / "listed")
-    names, found = files(tmp_path / "listed" / "2"), 0
+    saved_twice(tmp_path / "whole")
+    names, found = files(tmp_path / "whole" / "2"), 0
     for number, name in enumerate(names):
-        directory = tmp_path / str(number)
-        saved_twice(directory)
-        # The data files have names of their own in every checkpoint: the same place in the sorted list.
-        name = files(directory / "2")[number]
+        directory = shutil.copytree(tmp_path / "whole", tmp_path / str(number))
         before = (directory / "2" / name).read_bytes()
         hurt(directory / "2" / name)
         caplog.clear()
