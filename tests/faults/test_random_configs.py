@@ -48,13 +48,13 @@ def test_every_config_runs_or_is_refused_and_none_crashes(tmp_path, record_prope
     rows = run_all(tmp_path)
     outcomes = Counter(row["outcome"] for row in rows)
     reasons = Counter(row["reason"].split(":")[0] for row in rows if row["outcome"] == "refused")
-    for outcome in ("ran", "refused", "crashed"):
+    for outcome in ("ran", "refused", "stopped", "crashed"):
         record_property(f"random configs, {outcome}", outcomes[outcome])
     for reason, count in reasons.most_common(15):
         record_property(f"  refused for {reason}", count)
     crashed = [f"{row['number']}: {row['reason']}" for row in rows if row["outcome"] == "crashed"]
     assert not crashed, "\n".join(crashed)
-    assert len(rows) == CONFIGS and outcomes["ran"] > 0.15 * CONFIGS and outcomes["refused"] > 0.15 * CONFIGS
+    assert len(rows) == CONFIGS and outcomes["ran"] > 0.1 * CONFIGS and outcomes["refused"] > 0.15 * CONFIGS
 
 
 def test_a_config_is_a_function_of_its_number():
