@@ -41,6 +41,10 @@ class ConfigError(ValueError):
     """Something in the config is wrong; the message says what, where and the nearest right value."""
 
 
+class FoundInTraining(ConfigError):
+    """Something in the config is wrong that only what was learnt could tell."""
+
+
 def get(config: Mapping, path: str) -> Any:
     """The value at a dotted path."""
     for part in path.split("."):

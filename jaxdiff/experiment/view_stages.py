@@ -16,7 +16,7 @@ from jaxdiff.experiment.completing import (
 )
 from jaxdiff.experiment.data import StageData, mapped, restored_data, training_data
 from jaxdiff.experiment.parts import Parts
-from jaxdiff.experiment.plan import ConfigError, ViewPlan, with_steps
+from jaxdiff.experiment.plan import ViewPlan, with_steps
 from jaxdiff.experiment.stages import Run, gaussian_denoised, stage_key, train_one, with_stacking
 from jaxdiff.methods.finetune import finetune
 from jaxdiff.methods.omni import minimum_sigma
@@ -204,7 +204,7 @@ def estimate_sigma_min(run: Run, parts: Parts, view: ViewPlan) -> Parts:
     )
     least = minimum_sigma(accuracy, sigmas, view.tolerance)
     if not np.isfinite(least):
-        raise ConfigError(
+        raise FoundInTraining(
             f"config.views.{view.name}: a classifier tells this source from clean data at every noise level up to "
             f"{bands.sigma_max:g} (accuracy {accuracy[-1]:.2f} there); raise bands.sigma_max or views.{view.name}."
             "tolerance, give sigma_min yourself, or leave the view out"

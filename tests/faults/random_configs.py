@@ -236,7 +236,7 @@ def _fits(method, config):
 
 
 def attempt(config, workdir):
-    """'ran'; 'refused' before a step was compiled, or 'stopped' because it diverged, with the message; else a crash."""
+    """'ran'; 'refused' before a step was compiled, or 'stopped' by what training showed, with the message; else a crash."""
     stepped = []
     made = loop.make_train_step
 
@@ -252,6 +252,8 @@ def attempt(config, workdir):
         plan = make_plan(config, data.image_shape, data.operators, data.noise)
         pipeline.train(Run(plan, config, data, workdir, console, loop.StopRequest()))
         return "ran", f"{len(stepped)} stages"
+    except checks.FoundInTraining as error:  # that a classifier tells a view from clean data, say
+        return "stopped", str(error)
     except ValueError as error:
         if stepped or not str(error).startswith("config."):  # too late, or it does not say where
             return "crashed", "".join(traceback.format_exception(error)[-4:])
