@@ -169,7 +169,7 @@ def estimate_sigma_min(run: Run, parts: Parts, view: ViewPlan) -> Parts:
     The classifier is trained on four of five examples of both, and looked at on the fifth.
 
     Raises:
-      ConfigError: it can at every level of the bands.
+      FoundInTraining: it can at every level of the bands.
     """
     name = f"classifier/{view.name}"
     restored = restored_data(view, run.data.views[view.name], run.cache_bytes).dataset
