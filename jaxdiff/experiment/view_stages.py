@@ -8,6 +8,7 @@ from jaxdiff.data.mixture import annotated, array_dataset, concatenated, repeate
 from jaxdiff.diffusion.gaussian import Gaussian
 from jaxdiff.experiment import learners, model, tuning
 from jaxdiff.experiment.arrays import saved
+from jaxdiff.experiment.checks import FoundInTraining
 from jaxdiff.experiment.completing import (
     as_clean,
     completed_images,

@@ -236,7 +236,7 @@ def _fits(method, config):
 
 
 def attempt(config, workdir):
-    """'ran'; 'refused' before a step was compiled or 'stopped' by what training showed, with the message; or a crash."""
+    """'ran'; 'refused' before a step was compiled or 'stopped' by what training showed; else a crash."""
     stepped = []
     made = loop.make_train_step
 
