@@ -26,6 +26,10 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "where the run is kept (default:
 _MODE = flags.DEFINE_enum("mode", "all", MODES, "which part of the experiment to run")
 _DRY_RUN = flags.DEFINE_bool("dry-run", False, "say what would happen; train and write nothing")
 
+_ALLOW_CONFIG_CHANGE = flags.DEFINE_bool(
+    "allow_config_change", False, "go on in a workdir that holds a run of another config"
+)
+
 
 class _Distributed(flags.ArgumentParser):
     """auto, on or off; also as a switch: --distributed, --nodistributed."""
@@ -63,6 +67,7 @@ def main(argv: list[str]) -> int:
         distributed=_DISTRIBUTED.value,
         command_line=["python", *sys.argv],
         dry=_DRY_RUN.value,
+        allow_config_change=_ALLOW_CONFIG_CHANGE.value,
     )
 
 

@@ -40,6 +40,10 @@ def train() -> ConfigDict:
     train.sharding = "replicated"  # replicated | fsdp
     train.fsdp_min_size = 65_536  # fsdp: arrays with fewer elements stay whole on every device
     train.accumulate = 1  # micro-batches a step's gradient is the mean of; each draws noise of its own
+    # a step whose loss or gradient is not finite is skipped; so many in a row stop the run
+    train.max_skipped = 10
+    # a loss so many times the usual distance above the median of the last dispatches is recorded; 0: off
+    train.spike_factor = 30.0
     return train
 
 

@@ -129,7 +129,10 @@ def load(directory: str | Path) -> Model:
     config = _read_config(directory)
     path = directory / CONFIG
     try:
-        shape = tuple(int(size) for size in config["image_shape"])
+        shape = config["image_shape"]
+        if not isinstance(shape, list) or len(shape) != 3 or not all(type(n) is int and n > 0 for n in shape):
+            raise ValueError(f"image_shape must be [height, width, channels], got {shape!r}")
+        shape = tuple(shape)
         spec = dict(config["network"])
         network = build_network(spec.pop("name"), spec.pop("out_channels"), **spec)
         name, sigma_data = config["preconditioning"]["name"], float(config["preconditioning"]["sigma_data"])
@@ -137,10 +140,8 @@ def load(directory: str | Path) -> Model:
         sampler = SamplerDefaults(**config["sampler"])
     except KeyError as error:
         raise ValueError(f"{path}: the key {error} is missing") from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path}: {error}") from None
-    if len(shape) != 3 or min(shape) < 1:
-        raise ValueError(f"{path}: image_shape must be [height, width, channels], got {list(shape)}")
     if name != "edm" or not 0 < sigma_data < math.inf:
         raise ValueError(
             f"{path}: preconditioning must be 'edm' with sigma_data > 0, got '{name}', {sigma_data}"
@@ -166,7 +167,7 @@ def _read_config(directory: Path, any_version: bool = False) -> dict[str, Any]:
         raise ValueError(f"{path} is missing: {directory} is not a model that `--mode=distill` wrote")
     try:
         config = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # nested deeper than Python goes
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise ValueError(f"{path}: not a model of the format '{FORMAT}'")

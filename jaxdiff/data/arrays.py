@@ -1,6 +1,7 @@
 """Sources that are arrays in memory: digits that come with Python packages, .npz files, MNIST's idx files."""
 
 import gzip
+import lzma
 import math
 import zipfile
 import zlib
@@ -124,7 +125,20 @@ def opened_npz(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
     try:
         with np.load(path, allow_pickle=False) as file:
             yield file
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except ValueError as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"npz:{path}: damaged ({error})") from error
+    # Damage may look like encryption, another compression, or an array larger than memory.
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        OSError,
+        RuntimeError,
+        MemoryError,
+    ) as error:
         raise ValueError(f"npz:{path}: damaged ({error})") from error
 
 
@@ -188,19 +202,24 @@ def _npz_arrays(path, file):
     try:
         images = file[key]
         labels = None if label_key is None else file[label_key]
-        declared = tuple(float(v) for v in np.ravel(file["range"])) if "range" in file else None
+        declared = file.get("range")
     except ValueError as error:
         raise ValueError(
             f"npz:{path}: {error}. Save plain arrays of numbers: objects are not read"
         ) from error
+    if declared is not None:
+        if declared.dtype.kind not in "iuf":
+            raise ValueError(f"npz:{path}: 'range' must be two numbers, got dtype {declared.dtype}")
+        declared = tuple(float(value) for value in np.ravel(declared))
     if labels is not None and labels.shape != images.shape[:1]:
-        raise ValueError(f"npz:{path}: '{label_key}' has shape {labels.shape} for {len(images)} images")
+        count = len(images) if images.ndim else 0
+        raise ValueError(f"npz:{path}: '{label_key}' has shape {labels.shape} for {count} images")
     return images, labels, declared
 
 
 def _to_pixels(where: str, images: np.ndarray, declared) -> tuple[np.ndarray, str]:
     """uint8 pixels, or float32 in [-1, 1], and the range that was read."""
-    if not (np.issubdtype(images.dtype, np.integer) or np.issubdtype(images.dtype, np.floating)):
+    if images.dtype.kind not in "iuf":  # not issubdtype: to NumPy a span of time is an integer
         raise ValueError(f"{where}: images must be numbers, got dtype {images.dtype}")
     low, high = float(images.min()), float(images.max())
     if np.issubdtype(images.dtype, np.integer):

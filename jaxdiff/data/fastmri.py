@@ -219,4 +219,4 @@ def _kept(file: Path, size: tuple[int, int], coils: int) -> Volume:
         except OSError:  # another process was first
             if not directory.is_dir():
                 raise
-    return Volume(*(np.load(directory / f"{part}.npy", mmap_mode="r") for part in PARTS))
+    return Volume(*(np.load(directory / f"{part}.npy", mmap_mode="r", allow_pickle=False) for part in PARTS))

@@ -17,6 +17,7 @@ from jaxdiff.data.pixels import Settings
 
 EXTENSIONS = (".png", ".jpg", ".jpeg")
 MASK_EXTENSION = ".mask.png"
+MAX_FILE_BYTES = 2**29  # of a file in an archive, unpacked: a few kilobytes may claim to be terabytes
 
 
 class ImageFiles(NamedTuple):
@@ -91,6 +92,9 @@ def zip_files(argument: str) -> ImageFiles:
     lock = threading.Lock()
 
     def read(name: str) -> bytes:
+        size = archive.getinfo(name).file_size
+        if size > MAX_FILE_BYTES:
+            raise ValueError(f"{size} bytes when unpacked, more than {MAX_FILE_BYTES}")
         with (
             lock
         ):  # one file handle, read (and its CRC checked) by one thread at a time; decoding is parallel

@@ -6,6 +6,7 @@
 * 16-bit gray is divided by 257 and rounded; 16-bit RGB PNG keeps the high byte (as PIL reads it).
 * Palette and CMYK become RGB; transparent pixels are laid over black.
 * RGB -> gray is the luma of ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B; gray -> RGB repeats the channel.
+* An animation is no image, and neither is a file of more than `MAX_PIXELS` pixels.
 * The crop is the largest centred rectangle, in whole pixels, with the aspect of the result.
 """
 
@@ -23,6 +24,11 @@ FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 LUMA = (0.299, 0.587, 0.114)
+# The only ones that are tried: PIL would hand other formats to other programs (EPS to Ghostscript).
+FORMATS = (
+    "PNG",
+    "JPEG",
+)  # of a JPEG with a second picture behind it, as cameras make them, the first one is read
 MAX_PIXELS = 89_478_485  # PIL's own warning level; beyond it a file counts as broken
 
 
@@ -154,17 +160,21 @@ def load(data: bytes) -> tuple[Image.Image, bool]:
     """The image as it is to be looked at (EXIF orientation applied), and whether the file is gray.
 
     Raises:
-        ValueError: the image is larger than `MAX_PIXELS`.
+        ValueError: the image is larger than `MAX_PIXELS`, or animated.
         OSError and others of PIL's: the file is broken.
     """
     try:
-        opened = Image.open(io.BytesIO(data))
+        opened = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:  # PIL's own message names the buffer's address
-        raise UnidentifiedImageError("not an image, or its header is damaged") from error
+        raise UnidentifiedImageError(
+            "not a PNG or JPEG image, or its header is damaged" if data else "the file is empty"
+        ) from error
     with opened as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise ValueError(f"{width}x{height} pixels, more than {MAX_PIXELS}")
+        if image.format == "PNG" and getattr(image, "is_animated", False):
+            raise ValueError(f"animated: {image.n_frames} frames, and nothing says which is meant")
         image.load()
         gray = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
         return ImageOps.exif_transpose(image), gray

@@ -229,7 +229,7 @@ def _shard_name(number: int) -> str:
 def _read_metadata(path: Path) -> dict[str, Any]:
     try:
         metadata = json.loads((path / "metadata.json").read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"records:{path}: metadata.json is damaged ({error})") from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise ValueError(f"records:{path}: metadata.json does not say format '{FORMAT}'")

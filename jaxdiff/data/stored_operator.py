@@ -25,7 +25,7 @@ def parse_spec(where: str, text: np.ndarray) -> dict[str, Any]:
     """
     try:
         spec = json.loads(text.item())
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{where}: 'operator' must be one JSON string ({error})") from error
     if not isinstance(spec, dict):
         raise ValueError(f"{where}: 'operator' must be a JSON object with name and in_shape, got {spec!r}")
@@ -41,6 +41,13 @@ def build_operator(where: str, spec: Mapping[str, Any]) -> LinearOperator:
     missing = [key for key in ("name", "in_shape") if key not in spec]
     if missing:
         raise ValueError(f"{where}: the operator needs {' and '.join(missing)}; it has {', '.join(spec)}")
+    shape = spec["in_shape"]
+    if (
+        not isinstance(shape, list | tuple)
+        or len(shape) != 3
+        or not all(type(n) is int and n > 0 for n in shape)
+    ):
+        raise ValueError(f"{where}: the operator's in_shape must be [height, width, channels], got {shape!r}")
     try:
         return operators.build(**{**spec, "in_shape": tuple(spec["in_shape"])})
     except (TypeError, ValueError) as error:

@@ -1,12 +1,14 @@
-"""Files of a run: written whole or not at all, by one process; local directories and gs:// alike.
+"""Fitted arrays on disk: computed once, then read back, so that a resumed run uses the same bits.
 
-Fitted arrays are computed once, then read back, so that a resumed run uses the same bits.
+Of several processes the first writes and all read.
 """
 
 import dataclasses
 import io
+import logging
 import os
-import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -14,30 +16,18 @@ from typing import TypeVar
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.training.paths import is_remote
+from jaxdiff import files
+from jaxdiff.files import is_remote, writing
 from jaxdiff.training.processes import is_first, of_first, wait_for_all
 
+log = logging.getLogger("jaxdiff")
 Record = TypeVar("Record")
 
 
 def write_atomically(path: Path, write: Callable[[Path], None], everywhere: bool = False) -> None:
-    """`write(temporary path)`, then rename: a kill leaves the old file or the new one, never half of one.
-
-    In an object store an object appears whole by itself: it is written to a local file and sent in one piece. Of
-    several processes the first writes, the others do nothing; with `everywhere` each writes (files of its own).
-    """
-    if not (is_first() or everywhere):
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if is_remote(path):
-        with tempfile.TemporaryDirectory() as folder:
-            local = Path(folder) / path.name
-            write(local)
-            path.write_bytes(local.read_bytes())
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
-    write(temporary)
-    os.replace(temporary, path)
+    """`files.write_atomically` in the first of several processes; with `everywhere` in each (files of its own)."""
+    if is_first() or everywhere:
+        files.write_atomically(path, write)
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -53,12 +43,30 @@ def is_there(path: Path) -> bool:
 
 
 def saved(path: Path, kind: type[Record], compute: Callable[[], Record]) -> Record:
-    """The record (a dataclass of arrays) in `path`; computed and written there where there is none yet."""
+    """The record (a dataclass of arrays) in `path`; computed and written there where there is none yet.
+
+    A damaged file (every array in it has a checksum) is named in the log, kept as `<name>.damaged`, and made again.
+    """
     names = [field.name for field in dataclasses.fields(kind)]
-    if not is_there(path):
+    record = _read(path, kind, names) if is_there(path) else None
+    if record is None:
         record = compute()
         arrays = {name: np.asarray(getattr(record, name)) for name in names}
         write_atomically(path, lambda temporary: np.savez(temporary, **arrays))
         wait_for_all(f"{path} is written")
-    stored = load_arrays(path)
-    return kind(**{name: jnp.asarray(stored[name]) for name in names})
+        record = _read(path, kind, names)
+    return record
+
+
+def _read(path: Path, kind: type[Record], names: list[str]) -> Record | None:
+    try:
+        stored = load_arrays(path)
+        return kind(**{name: jnp.asarray(stored[name]) for name in names})
+    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError) as error:
+        wait_for_all(f"{path} was read")
+        if is_first():
+            aside = path.with_name(f"{path.name}.damaged")
+            log.warning("%s is damaged (%s): kept as %s, and made again", path, error, aside.name)
+            with writing(aside):
+                path.rename(aside) if is_remote(path) else os.replace(path, aside)
+        return None

@@ -29,9 +29,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jaxdiff.experiment.arrays import write_atomically
+from jaxdiff.experiment.lock import locked
+from jaxdiff.experiment.same_config import check_same_config, claim
+from jaxdiff.files import CannotWrite
 from jaxdiff.training.loop import Interrupted, StopRequest
 
 POLL_SECONDS = 0.5
+HANDOVER_SECONDS = 120.0
 
 
 class Cell(NamedTuple):
@@ -209,10 +213,17 @@ def run_cell(directory: Path, root: Path) -> int:
     command.prepare_jax("off")
     console = Console(width=200)
     try:
-        measure(config, directory, root, asked, console)
+        # A cell of a comparison that was killed takes a moment to save and go.
+        with locked(directory, wait_seconds=HANDOVER_SECONDS):
+            check_same_config(config, directory)
+            claim(config, directory)
+            measure(config, directory, root, asked, console)
     except Interrupted as stopped:
         console.print(str(stopped), highlight=False)
         return command.INTERRUPTED
+    except CannotWrite as error:
+        console.print(f"error: {error}", highlight=False, markup=False)
+        return command.CANNOT_WRITE
     except (ValueError, FileNotFoundError, PermissionError, RuntimeError) as error:
         if os.environ.get("JAXDIFF_TRACEBACK"):
             raise

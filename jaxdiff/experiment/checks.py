@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from jaxdiff import operators, registry
 from jaxdiff.data.damage import FAMILIES as DAMAGES
+from jaxdiff.experiment.ranges import wrong_numbers
 from jaxdiff.methods.consistency import STARTS
 from jaxdiff.methods.tweedie import WEIGHTINGS
 from jaxdiff.sampling import SAMPLERS, STOPS, freshness
@@ -38,6 +39,10 @@ CHOICES = {
 
 class ConfigError(ValueError):
     """Something in the config is wrong; the message says what, where and the nearest right value."""
+
+
+class FoundInTraining(ConfigError):
+    """Something in the config is wrong that only what was learnt could tell."""
 
 
 def get(config: Mapping, path: str) -> Any:
@@ -115,7 +120,16 @@ def check_names(config: ConfigDict) -> None:
         freshness(config.sample.sampler, config.sample.eta, config.sample.s_churn)
     except ValueError as error:
         raise at("sample", error) from None
-    positive = ("steps", "batch", "lr", "checkpoint_every", "tune_every", "accumulate", "fsdp_min_size")
+    positive = (
+        "steps",
+        "batch",
+        "lr",
+        "checkpoint_every",
+        "tune_every",
+        "max_skipped",
+        "accumulate",
+        "fsdp_min_size",
+    )
     for path in (*(f"train.{key}" for key in positive), "sample.shard_size"):
         if get(config, path) <= 0:
             raise ConfigError(f"config.{path}: must be positive, got {get(config, path)}")
@@ -133,6 +147,10 @@ def check_names(config: ConfigDict) -> None:
             raise ConfigError(
                 f"config.{path}: at least {least} are needed{why}, got {get(config, path)}{hint}"
             )
+
+    wrong = wrong_numbers(config)
+    if wrong:
+        raise ConfigError("\n  ".join(wrong))
 
 
 def _check_view(path: str, view: ConfigDict) -> None:
@@ -199,6 +217,11 @@ def check_learnable(path: str, view: ConfigDict, operator: operators.LinearOpera
                 f"has no fixed space and the method '{method}' cannot learn it; use a fixed operator such as 'mask' "
                 f"or 'crop', or config.{path}.method = 'ambient'"
             )
+    if view.restored_by == "wavelet" and operator.in_shape[-1] != 2:
+        raise ConfigError(
+            f"config.{path}.restored_by: 'wavelet' is for complex images, (H, W, 2); these are {operator.in_shape}; "
+            "use 'pinv'"
+        )
     if method == "tweedie" and operator.name != "identity":
         raise ConfigError(
             f"config.{path}.method: 'tweedie' is for whole images with noise (operator 'identity'), not for {label}; "

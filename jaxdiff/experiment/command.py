@@ -1,12 +1,10 @@
 """What `launch.py` runs: one mode of one experiment, with errors a person can act on."""
 
-import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import jax
 from absl import logging as absl_logging
@@ -15,31 +13,32 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from jaxdiff.experiment import compare, crosstable, dry_run, theory, toy, worth
-from jaxdiff.experiment.arrays import write_atomically
 from jaxdiff.experiment.cells import CellFailed
 from jaxdiff.experiment.checks import ConfigError, check_names, choose
 from jaxdiff.experiment.data import load_data
 from jaxdiff.experiment.distill_results import run_distill
 from jaxdiff.experiment.distilling import make_distill_plan
+from jaxdiff.experiment.lock import WorkdirInUse, locked_unless_read_only
 from jaxdiff.experiment.pipeline import train
 from jaxdiff.experiment.plan import make_plan
 from jaxdiff.experiment.restore_input import open_input
 from jaxdiff.experiment.restore_plan import make_restore_plan
 from jaxdiff.experiment.restore_results import run_restore
 from jaxdiff.experiment.results import evaluate, finished, read_results, write_page
+from jaxdiff.experiment.same_config import ALLOW, check_same_config, claim
 from jaxdiff.experiment.sampling import draw_samples, sampled_methods, write_samples
 from jaxdiff.experiment.stages import Run, unfinished
 from jaxdiff.experiment.streaming import stream_samples
+from jaxdiff.files import CannotWrite, is_remote, open_workdir, why_not_written
 from jaxdiff.report.terminal import print_summary
 from jaxdiff.training.checkpoint import DamagedCheckpoints
 from jaxdiff.training.loop import Interrupted, NonFiniteLoss, StopRequest
-from jaxdiff.training.paths import is_remote, open_workdir
 from jaxdiff.training.processes import is_first, start
 
-# Keys that say how a trained run is looked at; they may change between runs of one workdir.
-FREE_KEYS = ("title", "evaluate.", "sample.", "distill.", "restore.")
 LOCAL_MODES = ("compare", "worth", "crosstable", "distill", "restore")
-INTERRUPTED = 75  # EX_TEMPFAIL: run the same command again
+# Exit codes, as of sysexits.h: docs/faults.md
+CANNOT_WRITE = 74  # EX_IOERR: the disk is full or read-only
+INTERRUPTED = 75  # EX_TEMPFAIL: run the same command again, now or when another run is over
 
 
 def main(
@@ -50,35 +49,33 @@ def main(
     distributed: str,
     command_line: list[str],
     dry: bool = False,
+    allow_config_change: bool = False,
 ) -> int:
-    """Run `mode`, or say what it would do (`dry`).
+    """Run `mode`, or say what it would do (`dry`); returns the exit code.
 
-    Returns the exit code: 0 done, 2 wrong input, 75 stopped on request with everything saved.
+    0 done, 1 a stage or a run of a comparison failed, 2 wrong input, 74 the disk is full or read-only, 75 stopped on
+    request with everything saved, or the workdir is in use.
     """
     console = Console()
-    # absl (and with it Orbax and JAX) logs every detail at INFO; a person at a terminal wants warnings only.
-    absl_logging.set_verbosity(absl_logging.WARNING)
-    handler = RichHandler(console=console, show_path=False, show_time=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+    log_to(console)
     workdir_path = open_workdir(workdir or Path("runs") / default_name(config_name))
     try:
         check_names(config)
+        if allow_config_change:
+            os.environ[ALLOW] = "1"  # for the processes of a comparison, too
         prepare_jax(distributed)
         console.quiet = not is_first()
         check_reach(mode, workdir_path)
         if dry:
             return dry_run.run(config, config_name, workdir_path, mode, console)
-        if mode == "worth":
-            return worth.run(config, config_name, workdir_path, console, command_line)
-        if mode == "crosstable":
-            return crosstable.run(config, config_name, workdir_path, console, command_line)
-        if mode == "compare":
-            return compare.run(config, config_name, workdir_path, console, command_line)
-        if config.task == "gaussian_toy":
-            return toy.run(config, workdir_path, console, command_line)
-        if config.task == "gaussian_theory":
-            return theory.run(config, workdir_path, console, command_line)
-        return run_images(config, workdir_path, mode, console, command_line)
+        with lock_of(workdir_path):
+            return run_mode(config, config_name, workdir_path, mode, console, command_line)
+    except CannotWrite as error:
+        print(f"error: {error}", file=sys.stderr)
+        return CANNOT_WRITE
+    except WorkdirInUse as error:
+        print(f"error: {error}", file=sys.stderr)
+        return INTERRUPTED
     except (ConfigError, FileNotFoundError, PermissionError, DamagedCheckpoints, ValueError) as error:
         if os.environ.get("JAXDIFF_TRACEBACK"):
             raise
@@ -93,6 +90,42 @@ def main(
     except KeyboardInterrupt:
         console.print("Interrupted. What is saved stays; run the same command again to go on.")
         return 130
+    except OSError as error:  # of whatever else writes: samples, pages
+        reason = why_not_written(error)
+        if reason is None or os.environ.get("JAXDIFF_TRACEBACK"):
+            raise
+        print(f"error: {error.filename or workdir_path}: {reason}", file=sys.stderr)
+        return CANNOT_WRITE
+
+
+def run_mode(
+    config: ConfigDict, config_name: str, workdir: Path, mode: str, console: Console, command_line: list[str]
+) -> int:
+    """The mode, or what the config's task has in place of modes."""
+    modes = {"worth": worth.run, "crosstable": crosstable.run, "compare": compare.run}
+    if mode in modes:
+        return modes[mode](config, config_name, workdir, console, command_line)
+    tasks = {"gaussian_toy": toy.run, "gaussian_theory": theory.run}
+    if config.task in tasks:
+        return tasks[config.task](config, workdir, console, command_line)
+    return run_images(config, workdir, mode, console, command_line)
+
+
+def log_to(console: Console) -> None:
+    """Warnings and errors, in words; what is raised as an error anyway is not told twice."""
+    # absl (and with it Orbax and JAX) logs every detail at INFO; a person at a terminal wants warnings only.
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    handler = RichHandler(console=console, show_path=False, show_time=False)
+    # Orbax logs the traceback of a failed save in each of its threads, and raises it too.
+    handler.addFilter(lambda record: not (record.exc_info and why_not_written(record.exc_info[1])))
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler], force=True)
+
+    def unraisable(arguments):
+        # After a failed save TensorStore still calls back into an event loop that is gone.
+        if "Event loop is closed" not in str(arguments.exc_value):
+            sys.__unraisablehook__(arguments)
+
+    sys.unraisablehook = unraisable
 
 
 def default_name(config_name: str) -> str:
@@ -107,6 +140,11 @@ def prepare_jax(distributed: str) -> None:
     cache = Path(os.environ.get("JAXDIFF_CACHE", Path.home() / ".cache" / "jaxdiff")) / "compiled"
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def lock_of(workdir: Path) -> AbstractContextManager:
+    """The lock of a workdir; taken by the first process alone, and not in object stores, which have none."""
+    return locked_unless_read_only(workdir) if is_first() and not is_remote(workdir) else nullcontext()
 
 
 def check_reach(mode: str, workdir: Path) -> None:
@@ -125,47 +163,6 @@ def check_reach(mode: str, workdir: Path) -> None:
         raise ConfigError(
             f"--mode={mode} needs a local --workdir, got {workdir}; copy what it makes afterwards"
         )
-
-
-def flat(config: Mapping, prefix: str = "") -> dict[str, Any]:
-    """Dotted keys to values."""
-    found = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            found.update(flat(value, f"{prefix}{key}."))
-        else:
-            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return found
-
-
-def check_same_config(config: ConfigDict, workdir: Path) -> None:
-    """The workdir's stages belong to the config that started them.
-
-    Raises:
-      ConfigError: the config differs in a key that the stages depend on; every difference is listed.
-    """
-    path, now = workdir / "config.json", flat(config.to_dict())
-    if not path.exists():
-        return
-    before = json.loads(path.read_text())
-    changed = [
-        k for k in sorted({*before, *now}) if before.get(k) != now.get(k) and not k.startswith(FREE_KEYS)
-    ]
-    if changed:
-        lines = [f"  config.{key}: {before.get(key)!r} -> {now.get(key)!r}" for key in changed]
-        raise ConfigError(
-            f"{workdir} holds a run of another config:\n" + "\n".join(lines[:20]) + "\nUse another --workdir "
-            f"(such as --workdir={workdir}-2), or remove {workdir} to start again"
-        )
-
-
-def claim(config: ConfigDict, workdir: Path) -> None:
-    """Write the config into a workdir that has none; only once data and plan are sound, so that a run which
-    could not start (missing data, say) does not stand in the way of the corrected one."""
-    path = workdir / "config.json"
-    if not path.exists():
-        text = json.dumps(flat(config.to_dict()), indent=1)
-        write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
 def run_images(

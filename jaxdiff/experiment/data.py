@@ -11,7 +11,7 @@ from rich.console import Console
 
 from jaxdiff.data.damage import build_damage
 from jaxdiff.data.dataset import Dataset, clean_dataset, measured_dataset, view_dataset
-from jaxdiff.data.loader import batches
+from jaxdiff.data.loader import batches, rows_at
 from jaxdiff.data.measured import MeasurementSource, open_measurements
 from jaxdiff.data.mixture import annotated, as_measured, concatenated
 from jaxdiff.data.sources import Source, open_source
@@ -43,6 +43,10 @@ class StageData(NamedTuple):
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
+
+    def rows(self, batch: int, seed: int, step: int) -> np.ndarray:
+        """Rows of the data set that step `step` (from 0) sees, (batch,)."""
+        return rows_at(np.arange(step * batch, (step + 1) * batch), self.dataset.size, seed)
 
     def example(self, count: int = 1) -> Measurement:
         """The first measurements (fewer where there are fewer)."""

@@ -3,6 +3,7 @@
 from jaxdiff.diffusion.gaussian import Gaussian, fit_gaussian
 from jaxdiff.experiment import model, tuning
 from jaxdiff.experiment.arrays import saved
+from jaxdiff.experiment.checks import at
 from jaxdiff.experiment.completing import as_clean, completed_views
 from jaxdiff.experiment.data import image_scale
 from jaxdiff.experiment.parts import Parts
@@ -29,7 +30,10 @@ def prepare_parts(run: Run) -> Parts:
     config, plan, folder = run.config, run.plan, run.workdir / "fits"
 
     def fitted(images):
-        return fit_gaussian(images, config.composition.gaussian, config.composition.rank or None)
+        try:
+            return fit_gaussian(images, config.composition.gaussian, config.composition.rank or None)
+        except ValueError as error:
+            raise at("composition.rank", error) from None
 
     gaussian = None
     if run.data.clean is not None:

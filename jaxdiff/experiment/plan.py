@@ -183,6 +183,8 @@ def stage_plan(
         sharding=train["sharding"],
         accumulate=train["accumulate"],
         fsdp_min_size=train["fsdp_min_size"],
+        max_skipped=train["max_skipped"],
+        spike_factor=train["spike_factor"],
     )
     noise = NoiseDistribution(config.noise.P_mean + math.log(scale), config.noise.P_std)
     return StagePlan(module, noise, config.noise.sigma_data * scale, settings)

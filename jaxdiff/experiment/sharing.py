@@ -14,7 +14,7 @@ from typing import Any
 
 from jaxdiff.experiment.data import ExperimentData
 from jaxdiff.experiment.plan import Plan
-from jaxdiff.training.paths import is_remote
+from jaxdiff.files import is_remote
 from jaxdiff.training.processes import is_first
 
 # What these learn depends on their own measurements and on the tuning images alone.

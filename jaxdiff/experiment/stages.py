@@ -90,6 +90,7 @@ def train_one(
         example=data.example(),
         settings=plan.settings,
         tune=None if tuned is None else tune,
+        rows=lambda step: data.rows(plan.settings.batch, seed, step),
     )
     directory = run.directory(name)
     with alone(directory):
@@ -115,7 +116,8 @@ def with_stacking(
 
     def fit():
         matrices = jax.jit(lambda p, t: tuning.gram(candidates(p), t))(parts, tuned)
-        return fit_stacking(np.asarray(matrices), np.asarray(tuned.sigmas), run.config.composition.smooth)
+        matrices = tuning.require_finite(np.asarray(matrices), f"stage {name}")
+        return fit_stacking(matrices, np.asarray(tuned.sigmas), run.config.composition.smooth)
 
     file = f"stacking_{name.replace('/', '_')}.npz"
     table = saved(run.workdir / "fits" / file, BandTable, fit)

@@ -16,6 +16,7 @@ from jaxdiff.composition import BandTable
 from jaxdiff.composition.lifting import view_sigma
 from jaxdiff.composition.weights import fitted_weights, inverse_error_weights
 from jaxdiff.diffusion.noise import expand
+from jaxdiff.training.watch import NonFiniteLoss
 
 
 class TuningSet(NamedTuple):
@@ -105,6 +106,20 @@ def gram(candidates, tuning: TuningSet) -> jax.Array:
     return jax.lax.map(band, (tuning.noisy, tuning.sigmas))
 
 
+def require_finite(values: np.ndarray, what: str) -> np.ndarray:
+    """`values`.
+
+    Raises:
+      NonFiniteLoss: a denoiser that diverged gives no numbers on the tuning images.
+    """
+    if not np.isfinite(values).all():
+        raise NonFiniteLoss(
+            f"{what}: a denoiser's errors on the tuning images are not finite: its training diverged. Try a lower "
+            "train.lr or train.clip > 0, in another --workdir"
+        )
+    return values
+
+
 def fit_fusion(
     views, gaussian, tuning: TuningSet, ranks, kind: str, smooth: float, cg_steps: int
 ) -> BandTable:
@@ -127,7 +142,8 @@ def fit_fusion(
         return denoised, by_band(gaussian.denoiser, tuning), jnp.stack(errors, axis=1)
 
     denoised, start, errors = outputs(tuning)
-    weights = inverse_error_weights(np.asarray(errors), ranks, sigmas, smooth)
+    errors = require_finite(np.asarray(errors), "the fusion of the views")
+    weights = inverse_error_weights(errors, ranks, sigmas, smooth)
     if kind == "inverse_error":
         return weights
     scale = jnp.sum(jnp.square(start - tuning.clean), axis=tuple(range(1, start.ndim))) / start.shape[1]

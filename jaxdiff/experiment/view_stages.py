@@ -8,6 +8,7 @@ from jaxdiff.data.mixture import annotated, array_dataset, concatenated, repeate
 from jaxdiff.diffusion.gaussian import Gaussian
 from jaxdiff.experiment import learners, model, tuning
 from jaxdiff.experiment.arrays import saved
+from jaxdiff.experiment.checks import FoundInTraining
 from jaxdiff.experiment.completing import (
     as_clean,
     completed_images,
@@ -16,7 +17,7 @@ from jaxdiff.experiment.completing import (
 )
 from jaxdiff.experiment.data import StageData, mapped, restored_data, training_data
 from jaxdiff.experiment.parts import Parts
-from jaxdiff.experiment.plan import ConfigError, ViewPlan, with_steps
+from jaxdiff.experiment.plan import ViewPlan, with_steps
 from jaxdiff.experiment.stages import Run, gaussian_denoised, stage_key, train_one, with_stacking
 from jaxdiff.methods.finetune import finetune
 from jaxdiff.methods.omni import minimum_sigma
@@ -169,7 +170,7 @@ def estimate_sigma_min(run: Run, parts: Parts, view: ViewPlan) -> Parts:
     The classifier is trained on four of five examples of both, and looked at on the fifth.
 
     Raises:
-      ConfigError: it can at every level of the bands.
+      FoundInTraining: it can at every level of the bands.
     """
     name = f"classifier/{view.name}"
     restored = restored_data(view, run.data.views[view.name], run.cache_bytes).dataset
@@ -204,7 +205,7 @@ def estimate_sigma_min(run: Run, parts: Parts, view: ViewPlan) -> Parts:
     )
     least = minimum_sigma(accuracy, sigmas, view.tolerance)
     if not np.isfinite(least):
-        raise ConfigError(
+        raise FoundInTraining(
             f"config.views.{view.name}: a classifier tells this source from clean data at every noise level up to "
             f"{bands.sigma_max:g} (accuracy {accuracy[-1]:.2f} there); raise bands.sigma_max or views.{view.name}."
             "tolerance, give sigma_min yourself, or leave the view out"

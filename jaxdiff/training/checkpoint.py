@@ -1,6 +1,7 @@
 """Checkpoints of one stage, by Orbax: asynchronous, newest few kept, a damaged newest one set aside."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,21 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from etils import epath
 
+from jaxdiff.files import CannotWrite, is_remote, require_room, why_not_written, writing
+from jaxdiff.training.manifest import fault, has_manifest, write_manifest
 from jaxdiff.training.processes import is_first, wait_for_all
 
 log = logging.getLogger("jaxdiff")
+DAMAGED = "damaged"
+UNNAMED = "orbax-checkpoint-tmp"  # ending of a checkpoint that is being written
 
 
 class DamagedCheckpoints(RuntimeError):
     """Every checkpoint of a stage is unreadable."""
+
+
+class CheckpointMismatch(ValueError):
+    """A checkpoint is as it was written, and is not one of this network and optimiser."""
 
 
 class StageCheckpoints:
@@ -28,20 +37,43 @@ class StageCheckpoints:
         # A path of etils knows gs:// and local directories alike.
         self.directory = epath.Path(directory).absolute()
         self.keep = keep
+        self._saving: int | None = None
         self._open()
 
     def _open(self):
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=self.keep, enable_async_checkpointing=True, create=True
+            max_to_keep=self.keep,
+            enable_async_checkpointing=True,
+            create=True,
+            # In the background, too: when all files are there, before the directory gets its name.
+            async_options=ocp.options.AsyncOptions(post_finalization_callback=self._list_files),
         )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        with writing(self.directory):
+            self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def _list_files(self) -> None:
+        # Object stores keep checksums of their own, and check them.
+        if is_remote(self.directory) or not is_first():
+            return
+        for unnamed in self.directory.glob(f"{self._saving}.{UNNAMED}*"):
+            write_manifest(unnamed)
+
+    def _at(self, step: int) -> Path:
+        return self.directory / str(step)
 
     def __enter__(self) -> "StageCheckpoints":
         return self
 
-    def __exit__(self, *exception) -> None:
-        self._manager.wait_until_finished()
-        self._manager.close()
+    def __exit__(self, kind, error, trace) -> None:
+        try:
+            with writing(self.directory):
+                try:
+                    self.wait()
+                finally:
+                    self._manager.close()  # which waits, and fails, too
+        except CannotWrite:
+            if error is None:  # else the error that led here is the one to be told
+                raise
 
     def latest_step(self) -> int | None:
         """Step of the newest checkpoint, None where there is none."""
@@ -52,48 +84,84 @@ class StageCheckpoints:
 
         The state is copied on the device first: its buffers are donated to the next step, which may run
         before the background write has read them.
+
+        Raises:
+          CannotWrite: there is no space or no permission, now or at the save before; older checkpoints are kept.
         """
+        self.wait()
         if self._manager.latest_step() == step:
             return
+        if not is_remote(self.directory):
+            require_room(self.directory, sum(leaf.nbytes for leaf in jax.tree.leaves(state)))
         copy = jax.tree.map(jnp.copy, state)
-        self._manager.save(step, args=ocp.args.StandardSave(copy), force=True)
+        self._saving = step
+        with writing(self._at(step)):
+            self._manager.save(step, args=ocp.args.StandardSave(copy), force=True)
 
     def wait(self) -> None:
-        """Block until the save in the background is on disk."""
-        self._manager.wait_until_finished()
+        """Block until the save in the background is on disk; raises as `save`."""
+        with writing(self.directory if self._saving is None else self._at(self._saving)):
+            self._manager.wait_until_finished()
 
     def restore(self, abstract_state: Any) -> Any | None:
-        """The newest readable state, None where nothing was saved.
+        """The newest undamaged state, None where nothing was saved.
 
-        A checkpoint that cannot be read is named in the log and moved to `<directory>/damaged/<step>`; the
-        one before it is used.
+        Checkpoints newer than that are named in the log and moved to `<directory>/damaged/<step>`. Where none is
+        left, all stay where they are.
 
         Raises:
           DamagedCheckpoints: there are checkpoints, and none can be read.
+          CheckpointMismatch: the newest is as it was written, but of another network or optimiser.
         """
-        damaged = []
-        while (step := self._manager.latest_step()) is not None:
-            try:
-                return self._manager.restore(step, args=ocp.args.StandardRestore(abstract_state))
-            except Exception as error:  # Orbax and TensorStore raise many kinds for unreadable files
-                reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-                damaged.append(f"step {step}: {reason}")
-                log.warning("checkpoint %s/%d cannot be read (%s): set aside", self.directory, step, reason)
-                self._set_aside(step)
-        if damaged:
+        damaged = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            state, reason = self._read(step, abstract_state)
+            if reason is None:
+                self._set_aside(damaged)
+                return state
+            damaged[step] = reason
+        aside = self.directory / DAMAGED
+        if damaged or aside.exists():
+            named = "; ".join(f"step {step}: {reason}" for step, reason in damaged.items())
             raise DamagedCheckpoints(
-                f"{self.directory}: no readable checkpoint ({'; '.join(damaged)}). They are kept in "
-                f"{self.directory / 'damaged'}; remove {self.directory} to train this stage again"
+                f"{self.directory}: no readable checkpoint ({named or f'all were set aside in {aside}'}). Nothing was "
+                f"changed; put back a copy, or remove {self.directory} to train this stage again"
             )
         return None
 
-    def _set_aside(self, step: int) -> None:
+    def _read(self, step: int, abstract_state: Any) -> tuple[Any, str | None]:
+        """The state of a step and None, or None and what is wrong with its files."""
+        directory = self._at(step)
+        listed = has_manifest(directory)
+        if listed and (reason := fault(directory)) is not None:
+            return None, reason
+        try:
+            state = self._manager.restore(step, args=ocp.args.StandardRestore(abstract_state))
+        except Exception as error:  # Orbax and TensorStore raise many kinds for unreadable files
+            if (denied := why_not_written(error)) is not None:
+                raise CannotWrite(f"{directory} cannot be read: {denied}") from error
+            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            if not listed:
+                return None, reason
+            raise CheckpointMismatch(
+                f"{directory} is undamaged, and does not fit this run ({reason}): it was saved with another network, "
+                "optimiser or version; go back to that config, or use another --workdir"
+            ) from error
+        if not listed and is_first() and not is_remote(directory):
+            write_manifest(directory)
+        return state, None
+
+    def _set_aside(self, damaged: Mapping[int, str]) -> None:
+        if not damaged:
+            return
         self._manager.close()
-        if is_first():
-            target = self.directory / "damaged" / str(step)
-            target.parent.mkdir(exist_ok=True)
-            if target.exists():
-                target.rmtree()
-            (self.directory / str(step)).rename(target)
-        wait_for_all(f"{self.directory}/{step} set aside")
+        for step, reason in damaged.items() if is_first() else ():
+            target, copies = self.directory / DAMAGED / str(step), 1
+            while target.exists():
+                target, copies = target.with_name(f"{step}.{copies}"), copies + 1
+            log.warning("checkpoint %s is damaged (%s): set aside in %s", self._at(step), reason, target)
+            with writing(target):
+                target.parent.mkdir(exist_ok=True)
+                self._at(step).rename(target)
+        wait_for_all(f"{self.directory}: damaged checkpoints are set aside")
         self._open()

@@ -1,6 +1,5 @@
 """The one training loop: restore, dispatch, log one dispatch late, tune, save, stop on request."""
 
-import logging
 import math
 import signal
 import threading
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
+from jaxdiff.files import write_atomically
 from jaxdiff.progress import StageProgress
 from jaxdiff.training.checkpoint import StageCheckpoints
 from jaxdiff.training.metrics import MetricsWriter, NoWriter
@@ -29,17 +29,15 @@ from jaxdiff.training.sharding import (
 )
 from jaxdiff.training.state import OptimizerSettings, TrainState, init_state, make_optimizer
 from jaxdiff.training.step import make_train_step
+from jaxdiff.training.watch import NonFiniteLoss, Watch
 
-log = logging.getLogger("jaxdiff")
+__all__ = ["Interrupted", "NonFiniteLoss", "Stage", "StopRequest", "TrainSettings", "train_stage"]
+
 DONE = "done.txt"
 
 
 class Interrupted(Exception):
     """The run was asked to stop (SIGINT, SIGTERM); the state is saved."""
-
-
-class NonFiniteLoss(RuntimeError):
-    """The loss of a step is NaN or infinite; nothing after the last good checkpoint was saved."""
 
 
 class TrainSettings(NamedTuple):
@@ -57,6 +55,8 @@ class TrainSettings(NamedTuple):
     sharding: str = "replicated"
     accumulate: int = 1
     fsdp_min_size: int = FSDP_MIN_SIZE
+    max_skipped: int = 10
+    spike_factor: float = 30.0
 
 
 class Stage(NamedTuple):
@@ -71,6 +71,7 @@ class Stage(NamedTuple):
       example: one small batch (B >= 1), for the shapes.
       settings: the budget.
       tune: (frozen, params) -> score on tuning images, the higher the better; None for no early stopping.
+      rows: step -> rows of the data that it sees, for messages; None where nobody knows.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Stage(NamedTuple):
     example: Any
     settings: TrainSettings
     tune: Callable[[Any, Any], jax.Array] | None = None
+    rows: Callable[[int], np.ndarray] | None = None
 
 
 class StopRequest:
@@ -140,13 +142,14 @@ def dispatch_length(settings: TrainSettings, tuned: bool) -> int:
 def mark_done(directory: Path, step: int) -> None:
     """Leave a note that the stage is over, after its last checkpoint is on disk."""
     if is_first():
-        (directory / DONE).write_text(f"{step}\n")
+        write_atomically(directory / DONE, lambda temporary: temporary.write_text(f"{step}\n"))
 
 
 def steps_done(directory: Path) -> int | None:
     """The step at which the stage in `directory` was over; None where it is not yet."""
     path = directory / DONE
-    return int(path.read_text()) if path.exists() else None
+    text = path.read_text(errors="replace").strip() if path.exists() else ""
+    return int(text) if text.isdecimal() else None
 
 
 def is_over(state: TrainState, settings: TrainSettings, tuned: bool) -> bool:
@@ -187,7 +190,9 @@ def train_stage(
 
     Raises:
       Interrupted: stopped on request, after saving.
-      NonFiniteLoss: names the stage and the step.
+      NonFiniteLoss: too many steps in a row; names the stage, the step and its examples.
+      CannotWrite: the disk is full or read-only.
+      DamagedCheckpoints, CheckpointMismatch: no checkpoint can be used.
       ValueError: the batch cannot be split over the devices.
     """
     settings, mesh = stage.settings, make_mesh()
@@ -228,7 +233,8 @@ def train_stage(
 
 def _run(stage, state, step, key, mesh, length, checkpoints, directory, console, stop):
     settings, start = stage.settings, int(state.step)
-    writer = MetricsWriter(directory, start) if is_first() else NoWriter()
+    writer = MetricsWriter(directory, start) if is_first() else NoWriter(directory, start)
+    watch = Watch(stage.name, settings.max_skipped, settings.spike_factor, stage.rows, writer.kept)
     batches = stage.batches(start, length)
     sharding = batch_sharding(mesh, 1)
     tune = None if stage.tune is None else jax.jit(stage.tune)
@@ -246,8 +252,8 @@ def _run(stage, state, step, key, mesh, length, checkpoints, directory, console,
                 state, metrics = compiled(state, batch, stage.frozen, key)
                 # Read the numbers of the dispatch before this one: the device never waits for the host.
                 if pending is not None:
-                    began = _log(stage.name, writer, bar, pending, began)
-                pending, done = (at + length, length, metrics, compile_seconds), at + length
+                    began = _log(watch, writer, bar, pending, began)
+                pending, done = (at + length, metrics, compile_seconds), at + length
                 compile_seconds = 0.0
                 if tune is not None and (done % settings.tune_every == 0 or done == settings.steps):
                     state = _keep_best(state, tune(stage.frozen, state.ema), writer, done)
@@ -257,7 +263,7 @@ def _run(stage, state, step, key, mesh, length, checkpoints, directory, console,
                 stopping = stop_agreed(bool(stop))
                 if last or stopping or done % settings.checkpoint_every == 0:
                     # Raises before a bad state is saved.
-                    began, pending = _log(stage.name, writer, bar, pending, began), None
+                    began, pending = _log(watch, writer, bar, pending, began), None
                     if last and tune is None:
                         state = state.replace(best=jax.tree.map(jnp.copy, state.ema), best_step=state.step)
                     checkpoints.save(done, state)
@@ -276,21 +282,15 @@ def _run(stage, state, step, key, mesh, length, checkpoints, directory, console,
     return state
 
 
-def _log(name, writer, bar, pending, began):
+def _log(watch, writer, bar, pending, began):
     """Write the metrics of one dispatch (means over its steps); returns the time now."""
-    done, length, metrics, compile_seconds = pending
+    done, metrics, compile_seconds = pending
     values = {key: np.asarray(value, np.float64) for key, value in jax.device_get(metrics).items()}
-    bad = np.flatnonzero(~np.isfinite(values["loss"]))
-    if bad.size:
-        raise NonFiniteLoss(
-            f"stage {name}, step {done - length + int(bad[0]) + 1}: the loss is {values['loss'][bad[0]]}. Nothing "
-            "after the last checkpoint was kept; try a lower train.lr, train.clip > 0 or train.dtype = 'float32'"
-        )
+    record = watch.look(done, values)
     now = time.monotonic()
-    means = {key: float(value.mean()) for key, value in values.items()}
     spent = {"seconds": now - began} | ({"compile_seconds": compile_seconds} if compile_seconds else {})
-    writer.write(done, {**means, **spent})
-    bar.update(done, f"loss {means['loss']:.4f}")
+    writer.write(done, {**record, **spent})
+    bar.update(done, f"loss {record['loss']:.4f}" if "loss" in record else "skipped")
     return now
 
 

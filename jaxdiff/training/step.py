@@ -39,7 +39,8 @@ def make_train_step(
     """A jitted `dispatch(state, batches, frozen, key) -> (state, metrics)`.
 
     `batches` has leading axes (K, B): K steps run in one `lax.scan`. The key of a step is fold_in(key,
-    state.step), so the result does not depend on K. `state` is donated. `frozen` (earlier stages'
+    state.step), so the result does not depend on K. A step whose loss or gradient is not finite leaves all but
+    state.step as it was; the metric `skipped` says so. `state` is donated. `frozen` (earlier stages'
     parameters) goes in as an argument and not as a
     constant: it is neither compiled into the program nor traced again when it changes.
 
@@ -62,8 +63,14 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         beta = ema_decay(state.step, batch_size, ema_halflife, ema_rampup)
         ema = jax.tree.map(lambda e, p: e + (1 - beta) * (p - e), state.ema, params)
-        state = state.replace(step=state.step + 1, params=params, ema=ema, opt_state=opt_state)
-        return state, {"loss": loss, "grad_norm": optax.tree.norm(grads), **metrics}
+        grad_norm = optax.tree.norm(grads)
+        sound = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        taken = {"params": params, "ema": ema, "opt_state": opt_state}
+        before = {name: getattr(state, name) for name in taken}
+        # A step that is not sound changes nothing but the step's number: data and keys stay functions of that.
+        kept = jax.tree.map(lambda new, old: jnp.where(sound, new, old), taken, before)
+        state = state.replace(step=state.step + 1, **kept)
+        return state, {"loss": loss, "grad_norm": grad_norm, "skipped": ~sound, **metrics}
 
     def dispatch(state, batches, frozen, key):
         if jax.tree.leaves(batches)[0].shape[0] == 1:

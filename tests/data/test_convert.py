@@ -55,7 +55,7 @@ def test_a_folder_as_found(wild, tmp_path, capsys):
     assert (metadata["found"], metadata["skipped"], metadata["shards"]) == (7, 3, [2, 2])
     reasons = dict(metadata["skipped_files"])
     assert reasons["odd.png"] == "another size: 14x16, most are 12x16"
-    assert reasons["page.jpeg"] == "UnidentifiedImageError: not an image, or its header is damaged"
+    assert reasons["page.jpeg"] == "UnidentifiedImageError: not a PNG or JPEG image, or its header is damaged"
     assert set(reasons) == {"odd.png", "cut.png", "page.jpeg"}
     assert sum(metadata["skipped_by_reason"].values()) == 3
     # cmyk.jpg comes first

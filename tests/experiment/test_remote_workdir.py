@@ -12,9 +12,9 @@ from jaxdiff.diffusion.gaussian import Gaussian, gaussian_from_covariance
 from jaxdiff.experiment import arrays, command
 from jaxdiff.experiment.checks import ConfigError
 from jaxdiff.experiment.sharing import alone
+from jaxdiff.files import is_remote, open_workdir
 from jaxdiff.training import checkpoint, loop
 from jaxdiff.training.metrics import MetricsWriter, read_metrics
-from jaxdiff.training.paths import is_remote, open_workdir
 
 
 class Bucket(MemoryFileSystem):

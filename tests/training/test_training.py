@@ -10,7 +10,7 @@ from jaxdiff.diffusion.noise import NoiseDistribution
 from jaxdiff.methods import denoising
 from jaxdiff.operators import Measurement
 from jaxdiff.training import loop
-from jaxdiff.training.checkpoint import DamagedCheckpoints, StageCheckpoints
+from jaxdiff.training.checkpoint import CheckpointMismatch, DamagedCheckpoints, StageCheckpoints
 from jaxdiff.training.loop import Interrupted, NonFiniteLoss, Stage, StopRequest, TrainSettings, train_stage
 from jaxdiff.training.metrics import MetricsWriter, read_metrics
 from jaxdiff.training.sharding import batch_sharding, check_batch, make_mesh, state_sharding
@@ -140,15 +140,57 @@ def test_patience_stops_a_stage_that_does_not_get_better(tmp_path):
     assert_same_bits(train_stage(worse_and_worse, jax.random.key(0), tmp_path), state)
 
 
-def test_non_finite_loss_names_stage_and_step_and_keeps_the_last_good_state(tmp_path):
-    def poisoned(start, length):
-        for index, batch in enumerate(batches(start, length)):
-            yield batch.replace(y=batch.y * np.nan) if start + index * length >= 5 else batch
+def poisoned(first, last):
+    """Batches whose examples are NaN in the steps first, ..., last (counted from 1)."""
 
-    with pytest.raises(NonFiniteLoss, match="stage toy, step 6: the loss is nan"):
-        train_stage(stage()._replace(batches=poisoned), jax.random.key(0), tmp_path / "parts")
+    def make(start, length):
+        for index, batch in enumerate(batches(start, length)):
+            steps = start + index * length + 1 + np.arange(length)
+            bad = (steps >= first) & (steps <= last)
+            yield batch.replace(y=np.where(bad[:, None, None], np.nan, batch.y).astype(np.float32))
+
+    return make
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(tmp_path, caplog):
+    hurt = stage(tune=False)._replace(batches=poisoned(4, 5), rows=lambda step: np.arange(step, step + 3))
+    state = train_stage(hurt, jax.random.key(0), tmp_path)
+    carried = jax.tree.leaves((state.params, state.ema, state.opt_state))
+    assert int(state.step) == 10 and all(np.isfinite(leaf).all() for leaf in carried)
+    assert int(state.opt_state[1][0].count) == 8
+    records = read_metrics(tmp_path / "metrics.jsonl")
+    assert [r.get("skipped", 0) for r in records] == [2, 0] and records[0]["skipped_in_row"] == 2
+    assert (
+        "step 4 skipped: loss nan" in caplog.text
+        and "examples (rows of the stage's data): 3, 4, 5" in caplog.text
+    )
+
+
+def test_too_many_steps_in_a_row_name_stage_step_and_examples_and_keep_the_last_good_state(tmp_path):
+    rows = lambda step: np.arange(step, step + 3)  # noqa: E731
+    hurt = stage(max_skipped=3)._replace(batches=poisoned(6, 10), rows=rows)
+    with pytest.raises(NonFiniteLoss, match=r"stage toy, step 8: 3 steps in a row .*loss nan.*: 7, 8, 9\. "):
+        train_stage(hurt, jax.random.key(0), tmp_path / "parts")
     resumed = train_stage(stage(), jax.random.key(0), tmp_path / "parts")
     assert_same_bits(train_stage(stage(), jax.random.key(0), tmp_path / "whole"), resumed)
+
+
+def test_steps_in_a_row_are_counted_across_a_restart(tmp_path):
+    hurt = stage(max_skipped=4, steps=5)._replace(batches=poisoned(4, 10))
+    train_stage(hurt, jax.random.key(0), tmp_path)
+    with pytest.raises(NonFiniteLoss, match="step 7: 4 steps in a row"):
+        train_stage(stage(max_skipped=4)._replace(batches=poisoned(4, 10)), jax.random.key(0), tmp_path)
+
+
+def test_a_loss_that_jumps_is_recorded(tmp_path, caplog):
+    def jumping(start, length):
+        for index, batch in enumerate(batches(start, length)):
+            yield batch.replace(y=batch.y * (1000 if start + index * length == 15 else 1))
+
+    settings = dict(steps=20, steps_per_dispatch=1, checkpoint_every=20, spike_factor=30.0)
+    train_stage(stage(tune=False, **settings)._replace(batches=jumping), jax.random.key(0), tmp_path)
+    spikes = [r["step"] for r in read_metrics(tmp_path / "metrics.jsonl") if "loss_spike" in r]
+    assert spikes == [16] and "step 16: loss" in caplog.text
 
 
 def test_damaged_newest_checkpoint_is_set_aside(tmp_path, caplog):
@@ -169,8 +211,27 @@ def test_all_checkpoints_damaged_is_a_clear_error(tmp_path):
     for file in (tmp_path / "checkpoints").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
-    with pytest.raises(DamagedCheckpoints, match="no readable checkpoint"):
-        train_stage(stage(), jax.random.key(0), tmp_path)
+    before = sorted((tmp_path / "checkpoints").rglob("*"))
+    for _ in range(2):  # the second run must not take what the first one left for a fresh start
+        with pytest.raises(DamagedCheckpoints, match="no readable checkpoint"):
+            train_stage(stage(), jax.random.key(0), tmp_path)
+    assert sorted((tmp_path / "checkpoints").rglob("*")) == before
+
+
+def test_checkpoints_of_another_network_are_not_called_damaged(tmp_path):
+    train_stage(stage(), jax.random.key(0), tmp_path)
+    other = Measurement(y=DATA[:1, :4], params=None, sigma_y=np.zeros(1, np.float32))
+    with pytest.raises(CheckpointMismatch, match="undamaged, and does not fit this run"):
+        train_stage(stage()._replace(example=other), jax.random.key(0), tmp_path)
+    assert not (tmp_path / "checkpoints" / "damaged").exists()
+
+
+def test_checkpoints_without_a_list_of_an_older_version_are_read(tmp_path):
+    whole = train_stage(stage(), jax.random.key(0), tmp_path)
+    for path in (tmp_path / "checkpoints").rglob("manifest.json"):
+        path.unlink()
+    assert_same_bits(whole, train_stage(stage(), jax.random.key(0), tmp_path))
+    assert (tmp_path / "checkpoints" / "10" / "manifest.json").exists()
 
 
 def test_saved_state_survives_donation_of_its_buffers(tmp_path):

@@ -1,0 +1,68 @@
+"""SIGKILL at random moments, many of them during a save: the run ends with the bits of one that nobody disturbed."""
+
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.faults import harness
+
+KILLS = 100
+WORKERS = 2  # runs at a time
+WHOLE_SECONDS = 14.0  # about what an undisturbed run takes
+
+
+def hurt(workdir, rng):
+    """Start or go on with a run and kill it.
+
+    Every other kill waits for a save and strikes within it, the others come at any moment of the run.
+
+    Returns:
+      'saving' or 'anywhere' as the kill found the run, 'done' where the run was over first.
+    """
+    process = harness.start(workdir)
+    if rng.random() < 0.5:
+        if harness.wait_until(lambda: harness.saving(workdir), process):
+            time.sleep(rng.uniform(0.0, 0.02))
+    else:
+        moment = time.monotonic() + rng.uniform(0.0, WHOLE_SECONDS)
+        harness.wait_until(lambda: time.monotonic() >= moment, process)
+    found = "done" if process.poll() is not None else "anywhere"
+    if found == "done":
+        ended = harness.finish(process)
+        assert ended.code == 0, ended.output
+        return found
+    harness.kill(process)
+    # What is left of a save is there until the next run tidies up.
+    return "saving" if harness.saving(workdir) else found
+
+
+def worker(folder, kills, seed, expected):
+    """Runs one after another, each killed again and again until it is done; returns counts."""
+    rng, counts, number = random.Random(seed), {"saving": 0, "anywhere": 0, "done": 0}, 0
+    while counts["saving"] + counts["anywhere"] < kills:
+        result = hurt(folder / str(number), rng)
+        counts[result] += 1
+        if result == "done":
+            harness.assert_same_bits(folder / str(number), expected)
+            number += 1
+    ended = harness.run(folder / str(number))  # the last one is left in peace
+    assert ended.code == 0, ended.output
+    harness.assert_same_bits(folder / str(number), expected)
+    return counts | {"runs": number + 1}
+
+
+@pytest.mark.slow
+def test_killed_at_100_random_moments_a_run_ends_with_the_same_bits(tmp_path, expected, record_property):
+    with ThreadPoolExecutor(WORKERS) as pool:
+        jobs = [
+            pool.submit(worker, tmp_path / f"worker{i}", KILLS // WORKERS, i, expected)
+            for i in range(WORKERS)
+        ]
+        counts = [job.result() for job in jobs]
+    total = {key: sum(count[key] for count in counts) for key in counts[0]}
+    record_property("kills during a save", total["saving"])
+    record_property("kills at other moments", total["anywhere"])
+    record_property("runs compared bit for bit after kills", total["runs"])
+    assert total["saving"] + total["anywhere"] == KILLS and total["saving"] >= 20 and total["runs"] >= 4
