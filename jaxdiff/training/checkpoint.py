@@ -8,9 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from etils import epath
 
-from jaxdiff.files import CannotWrite, is_remote, require_room, why_not_written, writing
+from jaxdiff.files import CannotWrite, is_remote, open_workdir, require_room, why_not_written, writing
 from jaxdiff.training.manifest import fault, has_manifest, write_manifest
 from jaxdiff.training.processes import is_first, wait_for_all
 
@@ -34,8 +33,7 @@ class StageCheckpoints:
     """
 
     def __init__(self, directory: Path, keep: int = 2):
-        # A path of etils knows gs:// and local directories alike.
-        self.directory = epath.Path(directory).absolute()
+        self.directory = open_workdir(directory).absolute()
         self.keep = keep
         self._saving: int | None = None
         self._open()
