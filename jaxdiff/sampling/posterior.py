@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdiff.diffusion.conjugate_gradient import conjugate_gradient
 from jaxdiff.diffusion.noise import expand
@@ -43,7 +44,7 @@ def checked(operator: LinearOperator, y: jax.Array, sigma_y: jax.Array) -> tuple
     y = operator.restrict(jnp.asarray(y))
     sigma_y = jnp.asarray(sigma_y, y.dtype)
     expand(sigma_y, y)  # checks the shape of sigma_y
-    if not isinstance(sigma_y, jax.core.Tracer) and not bool(jnp.all(sigma_y >= 0)):
+    if not isinstance(sigma_y, jax.core.Tracer) and not np.all(np.asarray(sigma_y) >= 0):
         raise ValueError(f"sigma_y is a standard deviation, 0 or above; got {sigma_y}")
     return y, sigma_y
 

@@ -148,7 +148,7 @@ def mark_done(directory: Path, step: int) -> None:
 def steps_done(directory: Path) -> int | None:
     """The step at which the stage in `directory` was over; None where it is not yet."""
     path = directory / DONE
-    text = path.read_text(errors="replace").strip() if path.exists() else ""
+    text = path.read_bytes().decode(errors="replace").strip() if path.exists() else ""
     return int(text) if text.isdecimal() else None
 
 

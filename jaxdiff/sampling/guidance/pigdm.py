@@ -5,8 +5,9 @@ data of N(m, s^2 I). Then
 
     D_post(x, sigma) = D + (sigma^2 / r^2) J^T A^T (A A^T + (sigma_y^2 / r^2) I)^-1 (y - A D),   J = dD/dx.
 
-Exact for isotropic Gaussian data of standard deviation s and every A. Otherwise biased: directions in which the data
-vary less than s follow y too much, those in which they vary more too little; J corrects this in part.
+Exact for isotropic Gaussian data of standard deviation s and every A. Otherwise biased: of y - A D, where all is
+seen without noise, a direction in which the data have variance v takes v (s^2 + sigma^2) / (s^2 (v + sigma^2)): too
+much where they vary more than s, too little where they vary less.
 
 The paper has s = 1 and steps in variance-preserving coordinates with an extra weight r^2, which moves x by
 sqrt(alpha) J^T A^+ (y - A D) where sigma_y = 0; here it is the posterior score itself, for any sampler.

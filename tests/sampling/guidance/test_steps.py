@@ -94,7 +94,8 @@ def repaint_recursion(resamples, steps):
             left = moved @ cov @ moved.T + up**2 * np.eye(2)
             lower, left = np.array([Y, lower[1]]), np.diag([after**2, left[1, 1]])
             mean, cov = lower, left + (now**2 - after**2) * np.eye(2)
-    return lower, left
+        mean, cov = lower, left  # the last draw of a level does not go back
+    return mean, cov
 
 
 @pytest.mark.parametrize("resamples, missing", [(1, 0.247), (3, 0.109), (10, 0.034)])
@@ -124,7 +125,9 @@ def test_ambient_dps_has_no_spread_where_its_mask_hides():
 
     found = np.asarray(draw(jax.random.split(jax.random.key(0), count)), np.float64)
     line = MEAN[1] + 0.7 * (found[:, 0] - MEAN[0])
-    assert np.abs(found[:, 1] - line).max() < 0.02  # exactly: a standard deviation of 0.71 about the line
+    # The last step moves the first number by the scale, and the second no more. Exactly, the spread about the line is
+    # a standard deviation of 0.71.
+    assert np.abs(found[:, 1] - line).max() < 0.7 * 0.05 + 0.001
     assert 0.3 < found[:, 0].mean() < 1.2 and found[:, 0].std() > 0.05
 
 
