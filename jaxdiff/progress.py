@@ -75,6 +75,10 @@ class StageProgress:
             self._last = time.monotonic()
             self._line(done, note)
 
+    def say(self, text: str) -> None:
+        """One line that stays, above the bar."""
+        self.console.print(text, highlight=False)
+
     def _line(self, done: int, note: str) -> None:
         passed = time.monotonic() - self._begin
         left = passed / max(done - self.start, 1) * (self.total - done)

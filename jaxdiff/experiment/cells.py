@@ -32,7 +32,7 @@ from jaxdiff.experiment.arrays import write_atomically
 from jaxdiff.experiment.lock import locked
 from jaxdiff.experiment.same_config import check_same_config, claim
 from jaxdiff.files import CannotWrite
-from jaxdiff.training.loop import Interrupted, StopRequest
+from jaxdiff.training.stopping import Interrupted, StopRequest
 
 POLL_SECONDS = 0.5
 HANDOVER_SECONDS = 120.0

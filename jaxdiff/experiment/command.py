@@ -32,8 +32,9 @@ from jaxdiff.experiment.streaming import stream_samples
 from jaxdiff.files import CannotWrite, is_remote, open_workdir, why_not_written
 from jaxdiff.report.terminal import print_summary
 from jaxdiff.training.checkpoint import DamagedCheckpoints
-from jaxdiff.training.loop import Interrupted, NonFiniteLoss, StopRequest
+from jaxdiff.training.loop import NonFiniteLoss
 from jaxdiff.training.processes import is_first, start
+from jaxdiff.training.stopping import Interrupted, StopRequest
 
 LOCAL_MODES = ("compare", "worth", "crosstable", "distill", "restore")
 # Exit codes, as of sysexits.h: docs/faults.md

@@ -30,7 +30,7 @@ from jaxdiff.report.compare_page import write_compare_page
 from jaxdiff.report.sentences import winner_sentence
 from jaxdiff.report.terminal import print_compare
 from jaxdiff.sampling import evaluations
-from jaxdiff.training.loop import StopRequest
+from jaxdiff.training.stopping import StopRequest
 
 LEAST_SAMPLES = (
     10  # of fewer, nearest neighbours and covariances say nothing: no setting makes their scores mean more

@@ -39,7 +39,7 @@ from jaxdiff.experiment.variants import changes, load_variant, with_changes
 from jaxdiff.operators import LinearOperator
 from jaxdiff.report.crosstable_page import write_crosstable_page
 from jaxdiff.report.terminal import print_crosstable
-from jaxdiff.training.loop import StopRequest
+from jaxdiff.training.stopping import StopRequest
 
 BASELINES = "baselines"
 

@@ -31,7 +31,7 @@ from jaxdiff.methods import distill, finetune
 from jaxdiff.networks import network_spec
 from jaxdiff.progress import StageProgress
 from jaxdiff.sampling import image_keys
-from jaxdiff.training.loop import Interrupted
+from jaxdiff.training.stopping import Interrupted
 
 SAMPLING = (
     "sampler",

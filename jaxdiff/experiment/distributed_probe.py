@@ -25,10 +25,10 @@ from jaxdiff.experiment.plan import make_plan
 from jaxdiff.experiment.results import held_out_errors
 from jaxdiff.experiment.sampling import draw_samples
 from jaxdiff.experiment.stages import Run
-from jaxdiff.training.loop import StopRequest
 from jaxdiff.training.metrics import read_metrics
 from jaxdiff.training.processes import on_this_host
 from jaxdiff.training.sharding import batch_sharding, global_batch, make_mesh
+from jaxdiff.training.stopping import StopRequest
 
 STAGE = "clean_only"
 

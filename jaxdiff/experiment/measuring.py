@@ -22,7 +22,7 @@ from jaxdiff.experiment.results import device_name, held_out_errors
 from jaxdiff.experiment.sampling import draw_samples, write_samples
 from jaxdiff.experiment.sharing import shared_stages
 from jaxdiff.experiment.stages import Run
-from jaxdiff.training.loop import StopRequest
+from jaxdiff.training.stopping import StopRequest
 
 
 def evaluation_flops(run: Run, parts: Parts, name: str) -> float:

@@ -29,9 +29,9 @@ from jaxdiff.experiment.plan import Plan, StagePlan
 from jaxdiff.experiment.stages import Run
 from jaxdiff.experiment.view_stages import shared_data
 from jaxdiff.operators import Measurement
-from jaxdiff.training.loop import StopRequest
 from jaxdiff.training.sharding import state_sharding
 from jaxdiff.training.state import init_state, make_optimizer
+from jaxdiff.training.stopping import StopRequest
 
 IMAGES = 8  # of the stand-in
 TRACED = (4, 8)  # batches whose activations are compared

@@ -20,9 +20,10 @@ from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import Plan, StagePlan
 from jaxdiff.experiment.sharing import alone
 from jaxdiff.methods.finetune import finetune
-from jaxdiff.training.loop import Stage, StopRequest, steps_done, train_stage
+from jaxdiff.training.loop import Stage, steps_done, train_stage
 from jaxdiff.training.processes import is_first
 from jaxdiff.training.state import TrainState
+from jaxdiff.training.stopping import StopRequest
 
 
 class Run(NamedTuple):

@@ -26,9 +26,9 @@ from jaxdiff.experiment.sampling import make_drawer, packed, say_if_untaught
 from jaxdiff.experiment.stages import Run
 from jaxdiff.progress import StageProgress
 from jaxdiff.report.images import save_grid
-from jaxdiff.training.loop import Interrupted
 from jaxdiff.training.processes import on_this_host, wait_for_all
 from jaxdiff.training.sharding import make_mesh
+from jaxdiff.training.stopping import Interrupted
 
 # Keys of config.sample that change no image.
 HOW = ("batch", "shard_size", "count", "method")

@@ -31,7 +31,7 @@ from jaxdiff.experiment.variants import changes, load_variant, reaching_runs, wi
 from jaxdiff.progress import StageProgress
 from jaxdiff.report.terminal import print_worth
 from jaxdiff.report.worth_page import write_worth_page
-from jaxdiff.training.loop import StopRequest
+from jaxdiff.training.stopping import StopRequest
 
 
 class Point(NamedTuple):

@@ -2,10 +2,8 @@
 
 import math
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,15 +27,12 @@ from jaxdiff.training.sharding import (
 )
 from jaxdiff.training.state import OptimizerSettings, TrainState, init_state, make_optimizer
 from jaxdiff.training.step import make_train_step
+from jaxdiff.training.stopping import Interrupted, StopRequest
 from jaxdiff.training.watch import NonFiniteLoss, Watch
 
-__all__ = ["Interrupted", "NonFiniteLoss", "Stage", "StopRequest", "TrainSettings", "train_stage"]
+__all__ = ["NonFiniteLoss", "Stage", "TrainSettings", "train_stage"]
 
 DONE = "done.txt"
-
-
-class Interrupted(Exception):
-    """The run was asked to stop (SIGINT, SIGTERM); the state is saved."""
 
 
 class TrainSettings(NamedTuple):
@@ -82,47 +77,6 @@ class Stage(NamedTuple):
     settings: TrainSettings
     tune: Callable[[Any, Any], jax.Array] | None = None
     rows: Callable[[int], np.ndarray] | None = None
-
-
-class StopRequest:
-    """Set by SIGINT or SIGTERM; looked at between dispatches. A second signal ends the process at once.
-
-    With several processes SIGTERM is left to JAX's preemption service, which tells all of them
-    (`processes.stop_agreed`), and SIGINT is passed on to it.
-    """
-
-    def __init__(self):
-        self.signal: int | None = None
-
-    def __bool__(self) -> bool:
-        return self.signal is not None
-
-    @contextmanager
-    def listening(self, alone: bool = False) -> Iterator["StopRequest"]:
-        """Handle the signals inside the block (in the main thread only: Python allows it nowhere else).
-
-        With `alone` as if there were one process: for work in which no process waits for another.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
-
-        several = jax.process_count() > 1 and not alone
-
-        def handler(number, frame):
-            if self.signal is not None:
-                raise KeyboardInterrupt
-            self.signal = number
-            if several:
-                signal.raise_signal(signal.SIGTERM)
-
-        handled = (signal.SIGINT,) if several else (signal.SIGINT, signal.SIGTERM)
-        previous = {s: signal.signal(s, handler) for s in handled}
-        try:
-            yield self
-        finally:
-            for number, old in previous.items():
-                signal.signal(number, old)
 
 
 def dispatch_length(settings: TrainSettings, tuned: bool) -> int:
@@ -250,6 +204,12 @@ def _run(stage, state, step, key, mesh, length, checkpoints, directory, console,
                     compiled = step.lower(state, batch, stage.frozen, key).compile()
                     compile_seconds = time.monotonic() - began
                 state, metrics = compiled(state, batch, stage.frozen, key)
+                if at == start:
+                    jax.block_until_ready(metrics)
+                    passed = time.monotonic() - began
+                    bar.say(
+                        f"{stage.name}: first step after {passed:.1f} s, {compile_seconds:.1f} s of it compiling"
+                    )
                 # Read the numbers of the dispatch before this one: the device never waits for the host.
                 if pending is not None:
                     began = _log(watch, writer, bar, pending, began)

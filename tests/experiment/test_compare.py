@@ -15,7 +15,7 @@ from jaxdiff.experiment import cells, compare
 from jaxdiff.experiment.cells import Cell, CellFailed, run_cells
 from jaxdiff.experiment.checks import ConfigError
 from jaxdiff.experiment.variants import changes, load_variant, with_changes
-from jaxdiff.training.loop import Interrupted, StopRequest
+from jaxdiff.training.stopping import Interrupted, StopRequest
 
 ROOT = Path(__file__).parents[2]
 FILE = str(ROOT / "configs" / "digits_compare.py")

@@ -22,7 +22,7 @@ from jaxdiff.experiment.distilling import (
 )
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import make_plan
-from jaxdiff.training.loop import Interrupted, StopRequest
+from jaxdiff.training.stopping import Interrupted, StopRequest
 
 SHAPE = (8, 8, 1)
 

@@ -27,7 +27,7 @@ from jaxdiff.experiment.restore_results import run_restore, served
 from jaxdiff.experiment.restoring import refusal, restore_all
 from jaxdiff.experiment.stages import Run
 from jaxdiff.sampling import GUIDANCES
-from jaxdiff.training.loop import StopRequest
+from jaxdiff.training.stopping import StopRequest
 
 SHAPE, SIZE = (8, 8, 1), 64
 RNG = np.random.default_rng(0)

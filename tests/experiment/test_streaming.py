@@ -17,8 +17,8 @@ from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import make_plan
 from jaxdiff.experiment.sampling import draw_samples, make_drawer
 from jaxdiff.experiment.streaming import is_whole, stream_samples
-from jaxdiff.training.loop import Interrupted, StopRequest
 from jaxdiff.training.sharding import make_mesh
+from jaxdiff.training.stopping import Interrupted, StopRequest
 
 SHAPE = (8, 8, 1)
 PARTS = Parts(reference=gaussian_from_covariance(np.full(SHAPE, 0.3), 0.04 * np.eye(64)))

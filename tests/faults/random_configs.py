@@ -23,6 +23,7 @@ from jaxdiff.experiment.data import load_data
 from jaxdiff.experiment.plan import make_plan
 from jaxdiff.experiment.stages import Run
 from jaxdiff.training import loop
+from jaxdiff.training.stopping import StopRequest
 
 SIDE = 8  # of scikit-learn's digits
 OPERATORS = {
@@ -250,7 +251,7 @@ def attempt(config, workdir):
         check_names(config)
         data = load_data(config, console)
         plan = make_plan(config, data.image_shape, data.operators, data.noise)
-        pipeline.train(Run(plan, config, data, workdir, console, loop.StopRequest()))
+        pipeline.train(Run(plan, config, data, workdir, console, StopRequest()))
         return "ran", f"{len(stepped)} stages"
     except checks.FoundInTraining as error:  # that a classifier tells a view from clean data, say
         return "stopped", str(error)

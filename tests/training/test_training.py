@@ -11,11 +11,12 @@ from jaxdiff.methods import denoising
 from jaxdiff.operators import Measurement
 from jaxdiff.training import loop
 from jaxdiff.training.checkpoint import CheckpointMismatch, DamagedCheckpoints, StageCheckpoints
-from jaxdiff.training.loop import Interrupted, NonFiniteLoss, Stage, StopRequest, TrainSettings, train_stage
+from jaxdiff.training.loop import NonFiniteLoss, Stage, TrainSettings, train_stage
 from jaxdiff.training.metrics import MetricsWriter, read_metrics
 from jaxdiff.training.sharding import batch_sharding, check_batch, make_mesh, state_sharding
 from jaxdiff.training.state import OptimizerSettings, init_state, learning_rate, make_optimizer
 from jaxdiff.training.step import ema_decay, make_train_step
+from jaxdiff.training.stopping import Interrupted, StopRequest
 
 DATA = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
 
