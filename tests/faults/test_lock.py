@@ -93,28 +93,31 @@ def test_signs_of_life_are_left(tmp_path, monkeypatch):
         assert (tmp_path / LOCK).stat().st_mtime > 1
 
 
-def _contend(folder, number, results):
+def _contend(folder, others, refused, results):
+    """Whoever gets the lock keeps it until all others have been refused: one who came late would get it by right."""
     try:
         with locked(folder):
-            owners = folder / "owners"
-            owners.write_text(f"{number}")
-            time.sleep(0.3)
-            results.put(owners.read_text() == f"{number}")
+            until = time.monotonic() + 20
+            while refused.value < others and time.monotonic() < until:
+                time.sleep(0.01)
+            results.put("got it")
     except WorkdirInUse:
-        results.put(None)
+        with refused.get_lock():
+            refused.value += 1
+        results.put("refused")
 
 
 def test_of_many_at_once_over_a_dead_owner_one_gets_it(tmp_path):
     left_by(tmp_path, pid=dead_process())
     context = multiprocessing.get_context("fork")
-    results = context.Queue()
-    children = [context.Process(target=_contend, args=(tmp_path, i, results)) for i in range(8)]
+    results, refused = context.Queue(), context.Value("i", 0)
+    children = [context.Process(target=_contend, args=(tmp_path, 7, refused, results)) for _ in range(8)]
     for child in children:
         child.start()
-    found = [results.get(timeout=30) for _ in children]
+    found = [results.get(timeout=60) for _ in children]
     for child in children:
         child.join()
-    assert found.count(True) == 1 and found.count(None) == 7
+    assert sorted(found) == ["got it"] + 7 * ["refused"]
 
 
 @pytest.mark.slow
