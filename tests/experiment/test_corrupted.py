@@ -32,6 +32,7 @@ def small(**views):
     return config
 
 
+@pytest.mark.slow
 def test_nothing_clean_is_needed_to_learn_from_masked_data(tmp_path):
     results = results_of(digits_ambient.get_config("tiny"), tmp_path)
     assert set(results["methods"]) == {"gaussian", "view/masked"}

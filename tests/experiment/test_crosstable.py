@@ -54,6 +54,7 @@ def test_every_variant_is_a_config_that_fits_together():
         brain_mri.get_config("r5")
 
 
+@pytest.mark.slow
 def test_one_command_trains_tests_and_writes_a_page_and_again_does_nothing(tmp_path, capsys):
     """Cells run in this process here, as `python -m jaxdiff.experiment.cells` would run them."""
     config = smoke(runs=("smoke-r4",))

@@ -99,6 +99,7 @@ def test_parameters_and_operations_are_those_of_the_stages(config, tmp_path):
         assert sketch.memory["activations"] > 0
 
 
+@pytest.mark.slow
 def test_activations_are_an_upper_estimate_of_what_xla_needs():
     """Measured against the compiled gradient: XLA needs some of what is kept, and not many times more."""
     config = digits_residual.get_config("tiny")

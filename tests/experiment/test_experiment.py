@@ -105,6 +105,7 @@ def test_report_mode_makes_the_page_again(trained):
     assert (trained / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_restore_mode_asks_the_composed_denoiser_and_says_what_it_needs(trained, tmp_path, capsys):
     config = tiny_digits()
     config.restore.update(priors=("residual", "clean_only"), count=3, draws=2, shown=2)
@@ -133,6 +134,7 @@ def tiny_distillation():
     return config
 
 
+@pytest.mark.slow
 def test_distill_mode_measures_the_student_and_writes_a_model_of_its_own(trained, capsys):
     config = tiny_distillation()
     assert run(config, trained, "distill") == 0

@@ -101,6 +101,7 @@ def test_draws_have_the_mean_and_the_spread_of_the_posterior(monkeypatch):
         np.testing.assert_allclose(found.sd[i, 0, :, 0], spread, rtol=0.2)
 
 
+@pytest.mark.slow
 def test_ambient_dps_is_told_the_lines_of_its_training_and_the_coils_of_the_measurement(monkeypatch):
     told = []
 

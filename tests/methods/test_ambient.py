@@ -63,6 +63,7 @@ def test_masked_data_give_the_posterior_mean_for_every_mask():
     np.testing.assert_allclose(learnt, LAW.denoiser(points, sigma), atol=0.1)
 
 
+@pytest.mark.slow
 def test_masked_and_noisy_data_too():
     batch = measured(MASKS, sigma_y=0.4)
     assert worst_error(batch, delta=0.3) < 0.1
@@ -76,6 +77,7 @@ def test_a_loss_on_what_was_shown_alone_learns_nothing_of_the_rest(monkeypatch):
     assert worst_error(measured(blind), operator=blind, delta=0.3) > 0.3
 
 
+@pytest.mark.slow
 def test_compressed_sensing_gives_the_posterior_mean_for_every_set_of_rows():
     """Two rows of one of 3 matrices; shown: both rows or one. The coverage A~^+ A~ 1 tells them apart."""
     operator = operators.build("sensing", (3,), measurements=2, matrices=3, orthonormal=True)
@@ -142,6 +144,7 @@ def test_what_cannot_be_used_is_refused():
         ambient(LinearByCoverage(PATTERNS), one_level(1.0), 1.0, MASKS, delta=1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "args", "delta"),
     [
@@ -181,6 +184,7 @@ def test_every_family_of_masks_gives_the_posterior_mean_where_it_was_seen(name, 
     assert checked >= 4
 
 
+@pytest.mark.slow
 def test_masks_of_gray_noisy_images_give_the_posterior_mean_of_the_gray():
     """A = mask after the mean of two channels: c = 1/2, and noise of its own."""
     operator = operators.build(

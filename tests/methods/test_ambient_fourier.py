@@ -57,6 +57,7 @@ def worst_error(operator, delta=1 / 3, shown=THREE):
     return worst
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_undersampled_lines_give_the_posterior_mean(name):
     args, delta, shown = CASES[name]

@@ -149,6 +149,7 @@ def test_noise_of_the_two_terms_is_independent():
     assert float(value) == pytest.approx(float(alone) + 2 * float(metrics["consistency"]), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_consistency_carries_the_denoiser_below_the_noise_of_the_data():
     """Trained at sigma >= sigma_y alone, D(., s < sigma_y) is fixed by the martingale: fewer violations, less error."""
     sigma_y, low = 0.5, 0.25

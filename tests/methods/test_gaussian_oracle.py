@@ -65,6 +65,7 @@ def test_residual_starts_at_the_views():
     np.testing.assert_array_equal(start, views_apart(x, sigma))
 
 
+@pytest.mark.slow
 def test_jacobian_price_shrinks_the_slope_of_the_residual():
     batch = batch_of(LAW.sample(jax.random.key(2), 20_000))
     sizes = []

@@ -81,6 +81,7 @@ def test_the_minimiser_is_the_posterior_mean(case):
     assert np.abs(expected - _posterior_mean(x, 0.6 * SIGMA**2 * np.eye(2))).max() > 0.2
 
 
+@pytest.mark.slow
 def test_masked_data_give_the_posterior_mean_on_what_each_mask_shows():
     """On the range of P: P E[X | P X_sigma, P]; where all is seen, the denoiser of whole images."""
     method = gsure(LinearByCoverage(PATTERNS), one_level(SIGMA), 1.0, MASKS)

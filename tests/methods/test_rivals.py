@@ -117,6 +117,7 @@ def test_minimum_sigma_is_where_the_source_is_told_no_more():
         minimum_sigma([0.5, 0.5], np.array([1.0, 0.5]))
 
 
+@pytest.mark.slow
 def test_data_of_another_law_above_sigma_min_only():
     """Omni: y of another law trains levels above its sigma_min; below it the clean data are all there is."""
     clean, other = (
@@ -134,6 +135,7 @@ def test_data_of_another_law_above_sigma_min_only():
     assert float(jnp.max(jnp.abs(mixed - LAW.denoiser(*points())))) > 0.5
 
 
+@pytest.mark.slow
 def test_what_is_not_seen_of_a_crop_teaches_nothing():
     """Crops (x_0, x_1, and 0 for x_2) among clean data: what is learnt of x_2 is what the clean data alone teach."""
     count = 60_000

@@ -105,6 +105,7 @@ def completed_data(faithful=True):
     return batch_of(jnp.where(seen, flat, hidden).reshape(x.shape)).replace(source=source)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("faithful", [True, False])
 def test_completed_halves_alone_teach_whole_images(faithful):
     """No example was ever whole; the mutation draws the hidden half without looking at the seen one."""

@@ -127,6 +127,7 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_parameters(name):
     assert 0 < float(jnp.abs(low - high).max()) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", names())
 def test_learns_a_shift_that_depends_on_the_noise(name):
     """F(x, c) = -x for c < 0 and x for c > 0: only a network that reads c can learn it."""
