@@ -56,6 +56,7 @@ def test_with_everything_measured_one_shrinking_is_the_answer():
     np.testing.assert_allclose(as_complex(found), shrink_wavelets(as_complex(noisy), 0.2, "haar"), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fourier", "multicoil_fourier"])
 def test_undersampled_it_is_an_optimum_and_beats_zero_filling(name):
     x = blocks()

@@ -64,6 +64,7 @@ def test_undersampled_lines_give_the_posterior_mean(name):
     assert worst_error(operators.build(name, SHAPE, **args), delta, shown) < 0.12
 
 
+@pytest.mark.slow
 def test_without_further_corruption_nothing_is_learnt_of_other_lines():
     """Mutation: two lines are measured and both are shown (B hides nothing)."""
     blind = operators.build("fourier", SHAPE, acceleration=2, center=1)

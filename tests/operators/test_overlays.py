@@ -48,6 +48,7 @@ def test_usual_sizes(kind, size):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [12, 16, 28, 32, 64])
 @pytest.mark.parametrize("kind", ["watermark", "logo", "subtitle"])
 def test_at_the_usual_size_a_second_overlay_has_a_free_place(kind, side):
