@@ -75,6 +75,10 @@ def check_names(config: ConfigDict) -> None:
     """
     for path, choices in CHOICES.items():
         choose(path, get(config, path), choices)
+    if not config.composition.candidates:
+        raise ConfigError(
+            f"config.composition.candidates is empty: give at least one of {', '.join(CANDIDATES)}"
+        )
     for index, name in enumerate(config.composition.candidates):
         choose(f"composition.candidates[{index}]", name, CANDIDATES)
     for index, name in enumerate(config.methods):

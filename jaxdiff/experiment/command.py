@@ -173,12 +173,12 @@ def run_images(
     check_same_config(config, workdir)
     results = finished(workdir, config)
     if results is not None and mode in ("all", "evaluate"):
-        console.print(f"All stages of {workdir} are done.", highlight=False)
+        console.print(f"All stages of {workdir} are done.", highlight=False, soft_wrap=True)
         print_summary(results, workdir / "report.html", console)
         return 0
     if mode == "report":
         results, arrays = read_results(workdir)
-        console.print(f"report: {write_page(results, arrays, workdir)}", highlight=False)
+        console.print(f"report: {write_page(results, arrays, workdir)}", highlight=False, soft_wrap=True)
         return 0
     data = load_data(config, console)
     plan = make_plan(config, data.image_shape, data.operators, data.noise)

@@ -84,7 +84,8 @@ def composed(plan: Plan, parts: Parts, config: Any, name: str) -> Denoiser:
 
         def of_views():
             candidates, lifted = outputs(x, sigma)
-            total = sum(weighted(k, v) for k, v in enumerate(candidates) if k != gaussian)
+            of_networks = (weighted(k, v) for k, v in enumerate(candidates) if k != gaussian)
+            total = sum(of_networks, start=jnp.zeros_like(x))
             if name == "views_only":
                 return total
 

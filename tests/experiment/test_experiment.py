@@ -230,6 +230,7 @@ def test_parts_of_the_data_are_disjoint_and_views_hold_no_clean_image():
         (lambda c: c.network.update(name="unett"), "did you mean 'unet'"),
         (lambda c: c.composition.update(fusion="plus"), "config.composition.fusion"),
         (lambda c: c.composition.update(candidates=("gauss",)), "did you mean 'gaussian'"),
+        (lambda c: c.composition.update(candidates=()), "config.composition.candidates is empty"),
         (lambda c: c.train.update(batch=0), "config.train.batch: must be positive"),
         (lambda c: c.sample.update(count=0), "config.sample.count: at least 1 are needed, got 0"),
         (lambda c: c.views.low_res.update(sigma_y=0.1), "config.views.low_res.sigma_y"),
