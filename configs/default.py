@@ -302,6 +302,10 @@ def get_config() -> ConfigDict:
     shared.later = stage()
     shared.completed_share = 0.5  # completed images are then this share of what it is shown, and
     shared.later_clean_share = 0.125  # clean ones this
+    # Where two views show the two parts of the image, each measured part is put beside so many measured other parts,
+    # whose completions resemble its own, and the network learns these images whole; 0: completed by draws only
+    shared.matches = 0
+    shared.seam_weight = 15.0  # of the pixels at the border of the parts, in that resemblance
 
     config.residual = residual = stage()  # changes to config.network and config.train, and
     residual.penalty = 0.0  # mu: price of the residual's size
@@ -371,7 +375,7 @@ def get_config() -> ConfigDict:
     worth.method = ""
     worth.clean_run = ""  # variant that is trained with clean images only, and its method
     worth.clean_method = "clean_only"
-    worth.max_steps = 5000  # of every stage of a run; 0: as in its config
+    worth.max_steps = 4000  # of every stage of a run; 0: as in its config
     worth.clean = (50, 100, 200, 400)  # numbers of clean images
     worth.sizes = ConfigDict()  # SOURCE (a view): numbers of its images, such as (300, 1200)
     worth.present = ConfigDict()  # SOURCE: how many are at hand; the largest of its sizes where not given

@@ -117,11 +117,12 @@ def shared(config: ConfigDict) -> None:
     views_of(config, "shared")
     config.methods = ("views_only", "shared")
     config.composition.candidates = ("gaussian", "fusion", "anchored", "shared")
-    config.shared.train.steps = 4000  # two laps; completing the views between them costs the other 2,200
-    config.shared.later.train.update(steps=9800, weight_decay=0.1)
-    config.shared.completed_share = 0.75
+    config.shared.train.steps = 2500  # two laps; completing the halves between them costs the other 1,000
+    config.shared.later.train.update(steps=12_500, weight_decay=0.1)
     config.shared.later.network.dropout = 0.0
-    config.shared.em.update(laps=2, examples=2000, steps=32, sampler="replacement")
+    config.shared.em.update(laps=2, examples=2000, steps=16, sampler="replacement")
+    config.shared.matches = 4
+    config.shared.completed_share, config.shared.later_clean_share = 0.9, 0.07
 
 
 def views(config: ConfigDict) -> None:

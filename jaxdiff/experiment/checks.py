@@ -103,6 +103,10 @@ def check_names(config: ConfigDict) -> None:
         )
     if not 0 <= shared.boxes <= 1:
         raise ConfigError(f"config.shared.boxes: a probability, in [0, 1]; got {shared.boxes}")
+    if shared.matches < 0 or shared.seam_weight < 0:
+        raise ConfigError(
+            f"config.shared: matches and seam_weight must not be negative; got {shared.matches}, {shared.seam_weight}"
+        )
     if shared.least_side < 1:
         raise ConfigError(f"config.shared.least_side: at least 1 pixel, got {shared.least_side}")
     for name, view in config.views.items():

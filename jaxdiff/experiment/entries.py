@@ -70,8 +70,8 @@ def stage_plans(plan: Plan) -> dict[str, StagePlan]:
     for name in stage_names(plan):
         whole = name.split("/lap")[0]
         if whole == "shared":
-            first = name.endswith("/lap1") or plan.shared_em.laps == 1
-            plans[name] = plan.stages["shared"] if first else plan.shared_later
+            first = name.endswith("/lap1") or plan.shared.em.laps == 1
+            plans[name] = plan.stages["shared"] if first else plan.shared.later
             continue
         views = {view.stage_name: view for view in plan.views}
         if whole in views:

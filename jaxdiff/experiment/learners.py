@@ -31,12 +31,19 @@ def shared_method(plan: Plan, parts: Parts, later: bool = False) -> Method:
 
     Numbers of the sources: 0 clean, 1 to V the views, V + 1 to 2 V whole images completed from each.
     """
-    stage = plan.shared_later if later else plan.stages["shared"]
+    stage = plan.shared.later if later else plan.stages["shared"]
     seen = [operators.build("identity", plan.image_shape)]
     seen += [parts.operators[view.name] for view in plan.shared_views]
     kinds = [kind_of(operator) for operator in seen]
     kinds += [completed_kind(kind) for kind in kinds[1:]]
-    return shared(stage.network, stage.noise, parts.sigma_data["shared"], kinds, plan.boxes, plan.least_side)
+    return shared(
+        stage.network,
+        stage.noise,
+        parts.sigma_data["shared"],
+        kinds,
+        plan.shared.boxes,
+        plan.shared.least_side,
+    )
 
 
 def learnt_denoiser(view: ViewPlan, parts: Parts) -> Denoiser:

@@ -5,7 +5,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -13,7 +12,6 @@ from ml_collections import ConfigDict
 from jaxdiff import operators
 from jaxdiff.diffusion.noise import NoiseDistribution
 from jaxdiff.experiment.checks import (
-    OF_VIEWS,
     OWN_SPACE,
     ConfigError,
     at,
@@ -21,124 +19,27 @@ from jaxdiff.experiment.checks import (
     check_names,
     merge,
 )
+from jaxdiff.experiment.plan_types import EmPlan, Plan, SharedPlan, StagePlan, ViewPlan
 from jaxdiff.methods.consistency import Consistency
 from jaxdiff.networks import build_network
 from jaxdiff.operators import LinearOperator
 from jaxdiff.training.loop import TrainSettings
 from jaxdiff.training.state import OptimizerSettings
 
-__all__ = ["ConfigError", "Plan", "StagePlan", "ViewPlan", "check_names", "make_plan", "view_operator"]
-
-
-@dataclasses.dataclass(frozen=True)
-class StagePlan:
-    """Network, noise and budget of one stage."""
-
-    network: nn.Module
-    noise: NoiseDistribution
-    sigma_data: float  # 0: measured on the stage's data
-    settings: TrainSettings
-
-
-@dataclasses.dataclass(frozen=True)
-class EmPlan:
-    """How measurements are completed; see configs/default.py for the keys."""
-
-    laps: int
-    gaussian_laps: int
-    rank: int
-    examples: int
-    batch: int
-    steps: int
-    sigma_min: float
-    sigma_max: float
-    rho: float
-    cg_steps: int
-    sampler: str
-
-
-@dataclasses.dataclass(frozen=True)
-class ViewPlan:
-    """One view: its operator, the method that learns it, and the stage's budget."""
-
-    name: str
-    operator: LinearOperator
-    method: str
-    sigma_y: float
-    with_clean: bool
-    delta: float
-    masks: int
-    shown: float
-    weighting: str
-    max_gain: float
-    consistency: Consistency
-    sigma_min: float  # omni; below 0: estimated
-    sigma_max: float
-    tolerance: float
-    em: EmPlan
-    restored_by: str  # naive
-    wavelet: Mapping[str, Any]
-    stage: StagePlan
-    rank: int
-    full_range: bool  # whether the operator reaches all of its view space (a zero-filled mask does not)
-
-    @property
-    def stage_name(self) -> str:
-        """Name of the stage that learns it."""
-        return "shared" if self.method == "shared" else f"view/{self.name}"
-
-    @property
-    def of_images(self) -> bool:
-        """Whether what is learnt is a denoiser of images, and not one in the view's own space."""
-        whole = self.method == "denoising" and self.operator.name == "identity"
-        return self.method not in OWN_SPACE or whole
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """An experiment on images, in plain arguments."""
-
-    image_shape: tuple[int, int, int]
-    views: tuple[ViewPlan, ...]
-    methods: tuple[str, ...]
-    stages: Mapping[
-        str, StagePlan
-    ]  # of residual, completed, clean_only (one for each of the grid), finetune, ...
-    candidates: tuple[str, ...]
-    completed_em: EmPlan
-    finetune_view: str
-    cascade_view: str
-    clean_share: float  # of the examples that the network shared by views is shown
-    later_clean_share: float  # in laps after the first
-    completed_share: float
-    boxes: float
-    least_side: int  # of a box
-    shared_later: StagePlan | None  # of laps after the first
-    shared_em: EmPlan
-
-    @property
-    def learnt_views(self) -> tuple[ViewPlan, ...]:
-        """The views whose denoisers a method needs; all of them where nothing is made of them."""
-        if self.composes or not self.methods:
-            return self.views
-        names = {self.cascade_view} if "cascade" in self.methods else set()
-        if "shared" in self.methods:
-            names |= {view.name for view in self.shared_views}
-        return tuple(view for view in self.views if view.name in names)
-
-    @property
-    def shared_views(self) -> tuple[ViewPlan, ...]:
-        """The views that one network learns together."""
-        return tuple(view for view in self.views if view.method == "shared")
-
-    def view(self, name: str) -> ViewPlan:
-        """The view of this name."""
-        return next(view for view in self.views if view.name == name)
-
-    @property
-    def composes(self) -> bool:
-        """Whether any method is made of the views."""
-        return any(name in OF_VIEWS for name in self.methods)
+__all__ = [
+    "ConfigError",
+    "EmPlan",
+    "Plan",
+    "SharedPlan",
+    "StagePlan",
+    "ViewPlan",
+    "check_names",
+    "make_plan",
+    "view_operator",
+]
+SHOWN = tuple(  # keys of config.shared
+    ["clean_share", "later_clean_share", "completed_share", "boxes", "least_side", "matches", "seam_weight"]
+)
 
 
 def stage_plan(
@@ -316,7 +217,7 @@ def make_plan(
     for name in ("residual", "completed", "finetune", "cascade"):
         if name in methods:
             stages[name] = stage_plan(config, name, config[name], channels, 1.0, sloped)
-    stages |= {view.stage_name: view.stage for view in views if view.method == "shared"}
+    stages |= {v.stage_name: v.stage for v in views if v.method == "shared"}
     if "clean_only" in methods:
         stages |= _clean_only_stages(config, channels)
     for view in views:
@@ -336,12 +237,10 @@ def make_plan(
         candidates=tuple(config.composition.candidates),
         completed_em=EmPlan(**config.completed.em.to_dict()),
         finetune_view=finetune_view,
-        clean_share=config.shared.clean_share,
-        later_clean_share=config.shared.later_clean_share,
-        completed_share=config.shared.completed_share,
-        boxes=config.shared.boxes,
-        least_side=config.shared.least_side,
-        shared_later=_later_stage(config, channels, sloped) if "shared" in stages else None,
-        shared_em=EmPlan(**config.shared.em.to_dict()),
+        shared=SharedPlan(
+            **{key: config.shared[key] for key in SHOWN},
+            later=_later_stage(config, channels, sloped) if "shared" in stages else None,
+            em=EmPlan(**config.shared.em.to_dict()),
+        ),
         cascade_view=_chosen_view(config, "cascade", own, "a view of the method 'denoising'"),
     )

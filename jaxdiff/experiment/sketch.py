@@ -173,7 +173,7 @@ def _example(run: Run, name: str) -> Measurement:
     whole = name.split("/lap")[0]
     kind, _, view_name = whole.partition("/")
     if whole == "shared":
-        return shared_data(run, []).example()
+        return shared_data(run, {}).example()
     if kind == "view" and run.plan.view(view_name).method not in ON_IMAGES:
         return training_data(run.plan.view(view_name), run.data, 0, 0.1).example()
     if kind == "classifier":

@@ -244,7 +244,7 @@ def stage_names(plan: Plan) -> list[str]:
     """All stages, in the order in which they run."""
     names = []
     if any(view.method == "shared" for view in plan.learnt_views):
-        names = [f"shared/lap{k}" for k in range(1, plan.shared_em.laps)] + ["shared"]
+        names = [f"shared/lap{k}" for k in range(1, plan.shared.em.laps)] + ["shared"]
     for view in plan.learnt_views:
         if view.method == "shared":
             continue

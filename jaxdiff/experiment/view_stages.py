@@ -1,5 +1,8 @@
 """The stages of the views: one each; one in all for 'shared', laps for 'em', a classifier before 'omni'."""
 
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,10 +20,12 @@ from jaxdiff.experiment.completing import (
 )
 from jaxdiff.experiment.data import StageData, mapped, restored_data, training_data
 from jaxdiff.experiment.parts import Parts
-from jaxdiff.experiment.plan import ViewPlan, with_steps
+from jaxdiff.experiment.plan import SharedPlan, ViewPlan, with_steps
 from jaxdiff.experiment.stages import Run, gaussian_denoised, stage_key, train_one, with_stacking
 from jaxdiff.methods.finetune import finetune
+from jaxdiff.methods.matching import complementary, matched
 from jaxdiff.methods.omni import minimum_sigma
+from jaxdiff.methods.shared import kind_of
 
 LEVELS = 25  # noise levels at which omni's classifier is looked at
 HELD_BACK = 5  # every so-many-th example of a source is kept from its classifier, to look at it
@@ -55,26 +60,49 @@ def train_view(run: Run, parts: Parts, view: ViewPlan, tuned: tuning.TuningSet |
     return parts.with_params(view.stage_name, state.best)
 
 
-def shared_data(run: Run, completed: list[np.ndarray]) -> StageData:
-    """Clean examples, those completed from each view, and each view's lifted measurements, in their shares; see
-    `learners.shared_method` for their source numbers."""
-    plan = run.plan
+def shared_data(run: Run, completed: Mapping[int, np.ndarray]) -> StageData:
+    """Clean examples, completed images by source number, and each view's lifted measurements, in their shares; see
+    `learners.shared_method` for the numbers."""
+    plan, shown = run.plan, run.plan.shared
     sources = [
         annotated(restored_data(view, run.data.views[view.name], run.cache_bytes).dataset, source=number)
         for number, view in enumerate(plan.shared_views, start=1)
     ]
     of_views = sum(source.size for source in sources)
-    shares = {"clean": plan.clean_share}
+    shares = {"clean": shown.clean_share}
     if completed:
-        shares = {"clean": plan.later_clean_share, "completed": plan.completed_share}
+        shares = {"clean": shown.later_clean_share, "completed": shown.completed_share}
     total = of_views / (1 - sum(shares.values()))
     whole = [annotated(repeated(run.data.clean.dataset, max(1, round(total * shares["clean"]))), source=0)]
-    count = sum(map(len, completed))
-    for number, images in enumerate(completed, start=1 + len(sources)):
+    count = sum(map(len, completed.values()))
+    for number, images in completed.items():
         part = array_dataset(f"completed {number}", images.astype(np.float32))
         size = max(1, round(total * shares["completed"] * len(images) / count))
         whole.append(annotated(repeated(part, size), source=number))
     return StageData(concatenated("shared", [*whole, *sources]))
+
+
+def completed_for_shared(
+    views: Sequence[ViewPlan], shown: SharedPlan, draws: Callable[[Sequence[ViewPlan]], list[np.ndarray]]
+) -> dict[int, np.ndarray]:
+    """Completed images by source number: those matched from views that show the two parts of the image, as whole
+    images (0), where `shown.matches` asks for them and there are such views; else the draws of every view.
+
+    Args:
+      views: the views of the method 'shared'.
+      shown: what the network is shown.
+      draws: completes the measurements of these views.
+    """
+    coverages = [kind_of(view.operator).coverage for view in views]
+    pairs = complementary(coverages) if shown.matches else []
+    if not pairs:
+        return dict(enumerate(draws(views), start=1 + len(views)))
+    drawn = iter(draws([views[number] for pair in pairs for number in pair]))
+    whole = [
+        matched(next(drawn), next(drawn), coverages[first], shown.matches, shown.seam_weight)
+        for first, _ in pairs
+    ]
+    return {0: np.concatenate(whole)}
 
 
 def train_shared(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
@@ -83,10 +111,10 @@ def train_shared(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
     In laps after the first, the views' measurements are completed by posterior draws of the lap before, and are whole
     images to learn from beside the clean ones.
     """
-    plan, name, settings = run.plan, "shared", run.plan.shared_em
+    plan, name, settings = run.plan, "shared", run.plan.shared.em
     key, reference = stage_key(run.config.seed, name), gaussian_denoised(parts, tuned)
     frozen = {"parts": parts.only(*(view.name for view in plan.shared_views))}
-    completed, params = [], None
+    completed, params = {}, None
 
     def factory(frozen):
         if frozen["start"] is None:
@@ -96,24 +124,16 @@ def train_shared(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
     def whole(arrays, x, sigma):
         return learners.shared_method(plan, arrays["parts"]).denoiser(arrays["params"])(x, sigma)
 
+    def draws(lap, params, views):
+        arrays, folder, data = {**frozen, "params": params}, run.workdir / "fits", run.data.views
+        return completed_views(folder, name, lap, whole, arrays, views, data, key, settings, run.console)
+
     for lap in range(1, settings.laps + 1):
         if lap > 1:
-            arrays, views = {**frozen, "params": params}, plan.shared_views
-            completed = completed_views(
-                run.workdir / "fits",
-                name,
-                lap,
-                whole,
-                arrays,
-                views,
-                run.data.views,
-                key,
-                settings,
-                run.console,
-            )
+            completed = completed_for_shared(plan.shared_views, plan.shared, partial(draws, lap, params))
         label = name if lap == settings.laps else f"{name}/lap{lap}"
+        stage = plan.stages[name] if lap == 1 else plan.shared.later
         data = shared_data(run, completed)
-        stage = plan.stages[name] if lap == 1 else plan.shared_later
         state = train_one(run, label, stage, factory, {**frozen, "start": params}, data, tuned, reference)
         params = state.best
     parts = parts.with_params(name, params)

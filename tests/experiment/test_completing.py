@@ -12,7 +12,8 @@ from jaxdiff.data.mixture import array_dataset
 from jaxdiff.diffusion.gaussian import gaussian_from_covariance
 from jaxdiff.experiment.completing import completed_images, completed_views, completion_flops
 from jaxdiff.experiment.data import StageData
-from jaxdiff.experiment.plan import EmPlan
+from jaxdiff.experiment.plan import EmPlan, SharedPlan
+from jaxdiff.experiment.view_stages import completed_for_shared
 
 SHAPE = (2, 2, 1)
 SETTINGS = EmPlan(
@@ -75,3 +76,36 @@ def test_every_view_is_completed_by_its_own_draws_and_kept(views, tmp_path):
     again = completed_views(folder, "shared", 2, None, None, found, data, key, SETTINGS, QUIET)
     np.testing.assert_array_equal(again, made)  # read, not drawn
     assert completion_flops(tmp_path, "shared") > 0 == completion_flops(tmp_path, "view/top")
+
+
+def shown(matches):
+    return SharedPlan(0.2, 0.1, 0.6, 0.0, 4, matches, seam_weight=1.0, later=None, em=SETTINGS)
+
+
+def test_views_that_show_the_two_parts_are_matched_and_others_left_alone(views):
+    found, _ = views
+    low = SimpleNamespace(name="low", operator=operators.build("avg_pool", SHAPE, factor=2))
+    top, bottom = found
+    asked = []
+
+    def draws(views):
+        asked.append([view.name for view in views])
+        rng = np.random.default_rng(1)
+        return [rng.uniform(-1, 1, (4, *SHAPE)).astype(np.float32) for _ in views]
+
+    made = completed_for_shared([bottom, low, top], shown(2), draws)
+    assert asked == [["bottom", "top"]] and list(made) == [0] and made[0].shape == (8, *SHAPE)
+    of_bottom, of_top = draws([bottom, top])
+    # The bottom row of each is a measured bottom row, the top row a measured top row.
+    assert {tuple(row) for row in made[0][:, 1, :, 0]} == {tuple(row) for row in of_bottom[:, 1, :, 0]}
+    assert {tuple(row) for row in made[0][:, 0, :, 0]} == {tuple(row) for row in of_top[:, 0, :, 0]}
+
+
+@pytest.mark.parametrize(("matches", "names"), [(0, ["top", "bottom"]), (2, ["top", "low"])])
+def test_without_matches_or_partners_every_view_is_completed(matches, names, views):
+    every = {view.name: view for view in views[0]}
+    every["low"] = SimpleNamespace(name="low", operator=operators.build("avg_pool", SHAPE, factor=2))
+    made = completed_for_shared(
+        [every[name] for name in names], shown(matches), lambda views: [np.zeros((3, *SHAPE)) for _ in views]
+    )
+    assert list(made) == [3, 4]  # 0 clean, 1 and 2 the views

@@ -323,6 +323,7 @@ def test_celeba_without_its_data_says_how_to_get_it(tmp_path, monkeypatch):
         (lambda c: c.update(methods=("shared",)), "method = 'shared'"),
         (lambda c: c.composition.update(candidates=("gaussian", "shared")), "method = 'shared'"),
         (lambda c: c.shared.update(completed_share=0.95), "sum to less than 1"),
+        (lambda c: c.shared.update(matches=-1), "config.shared: matches and seam_weight"),
         (lambda c: c.completed.em.update(sampler="replacement"), "use heun or euler"),
         (lambda c: c.shared.em.update(sampler="huen"), "did you mean 'heun'"),
     ],
@@ -338,7 +339,7 @@ def test_a_shared_view_has_one_stage_and_no_other():
     config = digits_compare.get_config("shared")
     plan = make_plan(config, (16, 16, 1))
     assert stage_names(plan) == ["shared/lap1", "shared"]
-    assert plan.shared_later.network.dropout == 0.0 and plan.stages["shared"].network.dropout == 0.15
+    assert plan.shared.later.network.dropout == 0.0 and plan.stages["shared"].network.dropout == 0.15
 
 
 def test_views_that_no_method_needs_are_not_learnt():
