@@ -76,7 +76,7 @@ def compiled(function: Any, *args: Any) -> tuple[Any, float]:
 
 
 def forward_costs(network: Any, params: Any, shape: tuple[int, ...], batch: int) -> dict[str, float]:
-    """Operations of one forward pass for one image, counted in two ways.
+    """Parameters, and operations of one forward pass for one image, counted in two ways.
 
     'forward_flops': 2 for each multiply-add of convolutions and matrix products, windows over the border full: what
     rates are computed from here, and how other frameworks count. 'forward_flops_xla': XLA's cost analysis, which
@@ -89,6 +89,7 @@ def forward_costs(network: Any, params: Any, shape: tuple[int, ...], batch: int)
 
     analysis = jax.jit(forward).lower(params, x, c_noise).cost_analysis()
     return {
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "forward_flops": count_flops(forward, params, x, c_noise) / batch,
         "forward_flops_xla": analysis["flops"] / batch,
     }

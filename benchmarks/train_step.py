@@ -38,7 +38,6 @@ def training(options: argparse.Namespace) -> timing.Work:
     stacked = jax.tree.map(lambda leaf: jnp.stack([leaf] * options.steps), batch)
     stacked, key = global_batch(stacked, batch_sharding(mesh, 1)), jax.random.key(1)
     costs = timing.forward_costs(network, state.params, options.shape, options.batch)
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     program, compile_seconds = timing.compiled(step, state, stacked, None, key)
     carried = {"state": state}
 
@@ -47,7 +46,7 @@ def training(options: argparse.Namespace) -> timing.Work:
         jax.block_until_ready(metrics)
 
     done = options.batch * options.steps
-    details = {"what": "training", "network": options.network, "parameters": parameters, **costs}
+    details = {"what": "training", "network": options.network, **costs}
     return timing.Work(run, done, 3 * costs["forward_flops"] * done, compile_seconds, details)
 
 

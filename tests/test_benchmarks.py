@@ -1,0 +1,32 @@
+"""The speed benchmarks print one line of JSON with rates that fit together; no time is asserted."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+NETWORK = '{"channels": 4, "channel_mults": [1], "patch": 1}'
+pytestmark = pytest.mark.slow
+
+
+def printed(script, *options):
+    command = [sys.executable, str(BENCHMARKS / script), *options]
+    one_device = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=one_device)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("script", "forwards", "options"), [("train_step.py", 3, ()), ("sample.py", 5, ("--sampling_steps=3",))]
+)
+def test_training_and_sampling(script, forwards, options):
+    shape = ("--shape", "8", "8", "1", "--batch=4", "--repeat=3", f"--network={NETWORK}")
+    (row,) = printed(script, *shape, *options)
+    per_second = row["images_per_s"] * forwards * row["forward_flops"] / 1e9
+    assert row["gflop_per_s"] == pytest.approx(per_second, abs=0.06)
+    assert row["images_per_s"] >= row["images_per_s_p10"] > 0 and row["compile_seconds"] > 0
+    assert row["parameters"] > 0 and row["mfu"] is None and row["peak_memory_mb"] > 0
