@@ -293,15 +293,17 @@ def get_config() -> ConfigDict:
     composition.smooth = 1.0  # smoothing of weights over noise bands, in bands
 
     config.shared = shared = stage()  # one network for the views of the method 'shared' and for whole images
-    shared.clean_share = 0.25  # share of clean examples in what it is shown
+    # How much oftener a value of a clean example is shown than one of a measurement: clean examples are that many times
+    # their share of all values that were measured
+    shared.clean_weight = 4.0
     shared.boxes = 0.0  # probability that only a random rectangle of an example is shown
     shared.least_side = 4  # of such a rectangle, in pixels
     shared.em = em()  # laps > 1: the views' measurements are completed by draws of the lap before, and
     shared.em.laps = 1
     # what else changes in laps after the first: their steps (each), and dropout, which completed images make needless
     shared.later = stage()
-    shared.completed_share = 0.5  # completed images are then this share of what it is shown, and
-    shared.later_clean_share = 0.125  # clean ones this
+    shared.completed_share = 0.6  # completed images are then this share of what is not clean, and
+    shared.later_clean_weight = 2.0  # the weight of clean ones is this
     # Where two views show the two parts of the image, each measured part is put beside so many measured other parts,
     # whose completions resemble its own, and the network learns these images whole; 0: completed by draws only
     shared.matches = 0

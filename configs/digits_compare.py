@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from configs import default, digits
 
 RUNS = ("all_clean", "clean_only", "shared", "views", "plain_sum", "finetune", "cascade", "omni", "em")
+PRICED = ("priced", "priced_clean")  # the runs of --mode=worth
 ROWS = {
     "all_clean": "all_clean/clean_only",
     "clean_only": "clean_only/clean_only",
@@ -41,7 +42,8 @@ HALF = {"name": "crop", "left": 0, "height": 8, "width": 16}
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    default.check_variant(variant, (*RUNS, "tiny", *(f"tiny-{run}" for run in RUNS)))
+    names = (*RUNS, *PRICED)
+    default.check_variant(variant, (*names, "tiny", *(f"tiny-{name}" for name in names)))
     small, run = variant.startswith("tiny"), variant.removeprefix("tiny").removeprefix("-")
     config = base()
     if run:
@@ -51,10 +53,11 @@ def get_config(variant: str = "") -> ConfigDict:
         prefix = "tiny-" if small else ""
         config.compare.rows = ConfigDict({name: prefix + target for name, target in ROWS.items()})
         config.compare.update(baseline="clean_only", oracle="all_clean", headline="bootstrapped")
-        config.worth.update(run=f"{prefix}shared", method="shared", clean_run=f"{prefix}clean_only")
+        config.worth.update(run=f"{prefix}priced", method="shared", clean_run=f"{prefix}priced_clean")
         config.worth.sizes = ConfigDict({"low_res": (300, 1200, 3000), "top": (300, 1200, 3000)})
         config.worth.present = ConfigDict({"low_res": 660, "top": 1320})
         config.worth.cost = ConfigDict({"clean": 1.0, "low_res": 0.1, "top": 0.1})
+        config.worth.budget_minutes = 55.0  # the whole grid takes about as long on two cores
         views_of(config, "denoising")
     return tiny(config) if small else config
 
@@ -122,7 +125,8 @@ def shared(config: ConfigDict) -> None:
     config.shared.later.network.dropout = 0.0
     config.shared.em.update(laps=2, examples=2000, steps=16, sampler="replacement")
     config.shared.matches = 4
-    config.shared.completed_share, config.shared.later_clean_share = 0.9, 0.07
+    config.shared.completed_share = 0.95
+    config.shared.clean_weight, config.shared.later_clean_weight = 5.0, 1.5
 
 
 def views(config: ConfigDict) -> None:
@@ -146,6 +150,21 @@ def plain_sum(config: ConfigDict) -> None:
     config.methods = ("views_only", "residual")
     config.composition.fusion = "sum"
     config.composition.candidates = ("fusion",)
+
+
+def priced(config: ConfigDict) -> None:
+    """One network for the clean images and the view that `--mode=worth` leaves, regularised as without the view."""
+    config.title = "Digits: one source beside the clean ones"
+    views_of(config, "shared")
+    config.methods = ("shared",)
+    regularised(config.shared)
+
+
+def priced_clean(config: ConfigDict) -> None:
+    """The same network, with nothing beside the clean images."""
+    config.title = "Digits: no source beside the clean ones"
+    config.methods = ("clean_only",)
+    regularised(config.clean_only)
 
 
 def finetune(config: ConfigDict) -> None:

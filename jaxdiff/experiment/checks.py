@@ -96,10 +96,10 @@ def check_names(config: ConfigDict) -> None:
                 "'shared'; use heun or euler"
             )
     shared = config.shared
-    if not 0 < shared.clean_share < 1 or not 0 < shared.later_clean_share < 1 - shared.completed_share <= 1:
+    if not min(shared.clean_weight, shared.later_clean_weight) > 0 or not 0 < shared.completed_share < 1:
         raise ConfigError(
-            "config.shared: clean_share must lie between 0 and 1, and later_clean_share and completed_share, positive, "
-            f"sum to less than 1; got {shared.clean_share}, {shared.later_clean_share} and {shared.completed_share}"
+            "config.shared: clean_weight and later_clean_weight must be positive, and completed_share lie between 0 "
+            f"and 1; got {shared.clean_weight}, {shared.later_clean_weight} and {shared.completed_share}"
         )
     if not 0 <= shared.boxes <= 1:
         raise ConfigError(f"config.shared.boxes: a probability, in [0, 1]; got {shared.boxes}")

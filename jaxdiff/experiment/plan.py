@@ -38,7 +38,7 @@ __all__ = [
     "view_operator",
 ]
 SHOWN = tuple(  # keys of config.shared
-    ["clean_share", "later_clean_share", "completed_share", "boxes", "least_side", "matches", "seam_weight"]
+    ["clean_weight", "later_clean_weight", "completed_share", "boxes", "least_side", "matches", "seam_weight"]
 )
 
 

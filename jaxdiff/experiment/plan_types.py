@@ -81,8 +81,8 @@ class ViewPlan:
 class SharedPlan:
     """What the network shared by views is shown; see configs/default.py for the keys."""
 
-    clean_share: float
-    later_clean_share: float
+    clean_weight: float
+    later_clean_weight: float
     completed_share: float
     boxes: float
     least_side: int

@@ -1,5 +1,6 @@
 """The stages of the views: one each; one in all for 'shared', laps for 'em', a classifier before 'omni'."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -61,23 +62,25 @@ def train_view(run: Run, parts: Parts, view: ViewPlan, tuned: tuning.TuningSet |
 
 
 def shared_data(run: Run, completed: Mapping[int, np.ndarray]) -> StageData:
-    """Clean examples, completed images by source number, and each view's lifted measurements, in their shares; see
-    `learners.shared_method` for the numbers."""
+    """Clean examples, completed images by source number, and each view's lifted measurements, by their weights; see
+    `learners.shared_method` for the numbers. A view's example holds as many values as its operator has rank."""
     plan, shown = run.plan, run.plan.shared
     sources = [
         annotated(restored_data(view, run.data.views[view.name], run.cache_bytes).dataset, source=number)
         for number, view in enumerate(plan.shared_views, start=1)
     ]
-    of_views = sum(source.size for source in sources)
-    shares = {"clean": shown.clean_share}
-    if completed:
-        shares = {"clean": shown.later_clean_share, "completed": shown.completed_share}
-    total = of_views / (1 - sum(shares.values()))
-    whole = [annotated(repeated(run.data.clean.dataset, max(1, round(total * shares["clean"]))), source=0)]
+    clean, seen = run.data.clean.dataset, sum(source.size for source in sources)
+    measured = sum(source.size * v.rank for source, v in zip(sources, plan.shared_views, strict=True))
+    weight = shown.later_clean_weight if completed else shown.clean_weight
+    odds = (
+        weight * clean.size * math.prod(plan.image_shape) / measured
+    )  # of a clean example against all others
+    others = seen / (1 - shown.completed_share) if completed else seen
+    whole = [annotated(repeated(clean, max(1, round(others * odds))), source=0)]
     count = sum(map(len, completed.values()))
     for number, images in completed.items():
         part = array_dataset(f"completed {number}", images.astype(np.float32))
-        size = max(1, round(total * shares["completed"] * len(images) / count))
+        size = max(1, round((others - seen) * len(images) / count))
         whole.append(annotated(repeated(part, size), source=number))
     return StageData(concatenated("shared", [*whole, *sources]))
 

@@ -79,7 +79,7 @@ def test_every_view_is_completed_by_its_own_draws_and_kept(views, tmp_path):
 
 
 def shown(matches):
-    return SharedPlan(0.2, 0.1, 0.6, 0.0, 4, matches, seam_weight=1.0, later=None, em=SETTINGS)
+    return SharedPlan(4.0, 2.0, 0.6, 0.0, 4, matches, seam_weight=1.0, later=None, em=SETTINGS)
 
 
 def test_views_that_show_the_two_parts_are_matched_and_others_left_alone(views):

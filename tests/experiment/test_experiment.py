@@ -322,7 +322,8 @@ def test_celeba_without_its_data_says_how_to_get_it(tmp_path, monkeypatch):
     [
         (lambda c: c.update(methods=("shared",)), "method = 'shared'"),
         (lambda c: c.composition.update(candidates=("gaussian", "shared")), "method = 'shared'"),
-        (lambda c: c.shared.update(completed_share=0.95), "sum to less than 1"),
+        (lambda c: c.shared.update(completed_share=1.0), "completed_share lie between 0 and 1"),
+        (lambda c: c.shared.update(clean_weight=0.0), "config.shared: clean_weight"),
         (lambda c: c.shared.update(matches=-1), "config.shared: matches and seam_weight"),
         (lambda c: c.completed.em.update(sampler="replacement"), "use heun or euler"),
         (lambda c: c.shared.em.update(sampler="huen"), "did you mean 'heun'"),

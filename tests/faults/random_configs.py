@@ -137,7 +137,7 @@ STRANGE = {
     "bands.count": (1, 0),
     "bands.sigma_min": (0.0, -1.0, 50.0),
     "bands.tuning_draws": (0, -1),
-    "shared.clean_share": (0.0, 1.5),
+    "shared.clean_weight": (0.0, -1.0),
     "shared.boxes": (2.0,),
     "shared.least_side": (0, 9),
     "shared.em.laps": (0,),
