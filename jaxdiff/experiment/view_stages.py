@@ -88,8 +88,8 @@ def shared_data(run: Run, completed: Mapping[int, np.ndarray]) -> StageData:
 def completed_for_shared(
     views: Sequence[ViewPlan], shown: SharedPlan, draws: Callable[[Sequence[ViewPlan]], list[np.ndarray]]
 ) -> dict[int, np.ndarray]:
-    """Completed images by source number: those matched from views that show the two parts of the image, as whole
-    images (0), where `shown.matches` asks for them and there are such views; else the draws of every view.
+    """Completed images by source number: views that show the two parts of the image are matched to whole images (0)
+    where `shown.matches` asks for it; of every other view, the draws.
 
     Args:
       views: the views of the method 'shared'.
@@ -98,14 +98,14 @@ def completed_for_shared(
     """
     coverages = [kind_of(view.operator).coverage for view in views]
     pairs = complementary(coverages) if shown.matches else []
-    if not pairs:
-        return dict(enumerate(draws(views), start=1 + len(views)))
-    drawn = iter(draws([views[number] for pair in pairs for number in pair]))
+    drawn = draws(views)
     whole = [
-        matched(next(drawn), next(drawn), coverages[first], shown.matches, shown.seam_weight)
-        for first, _ in pairs
+        matched(drawn[first], drawn[second], coverages[first], shown.matches, shown.seam_weight)
+        for first, second in pairs
     ]
-    return {0: np.concatenate(whole)}
+    found = {0: np.concatenate(whole)} if pairs else {}
+    alone = set(range(len(views))) - {number for pair in pairs for number in pair}
+    return found | {1 + len(views) + number: drawn[number] for number in sorted(alone)}
 
 
 def train_shared(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:

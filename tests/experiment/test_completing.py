@@ -82,7 +82,7 @@ def shown(matches):
     return SharedPlan(4.0, 2.0, 0.6, 0.0, 4, matches, seam_weight=1.0, later=None, em=SETTINGS)
 
 
-def test_views_that_show_the_two_parts_are_matched_and_others_left_alone(views):
+def test_views_that_show_the_two_parts_are_matched_and_others_completed(views):
     found, _ = views
     low = SimpleNamespace(name="low", operator=operators.build("avg_pool", SHAPE, factor=2))
     top, bottom = found
@@ -94,8 +94,9 @@ def test_views_that_show_the_two_parts_are_matched_and_others_left_alone(views):
         return [rng.uniform(-1, 1, (4, *SHAPE)).astype(np.float32) for _ in views]
 
     made = completed_for_shared([bottom, low, top], shown(2), draws)
-    assert asked == [["bottom", "top"]] and list(made) == [0] and made[0].shape == (8, *SHAPE)
-    of_bottom, of_top = draws([bottom, top])
+    assert asked == [["bottom", "low", "top"]] and list(made) == [0, 5] and made[0].shape == (8, *SHAPE)
+    of_bottom, of_low, of_top = draws([bottom, low, top])
+    np.testing.assert_array_equal(made[5], of_low)  # 0 clean, 1 to 3 the views, 4 to 6 completed from each
     # The bottom row of each is a measured bottom row, the top row a measured top row.
     assert {tuple(row) for row in made[0][:, 1, :, 0]} == {tuple(row) for row in of_bottom[:, 1, :, 0]}
     assert {tuple(row) for row in made[0][:, 0, :, 0]} == {tuple(row) for row in of_top[:, 0, :, 0]}
