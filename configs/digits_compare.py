@@ -157,6 +157,7 @@ def priced(config: ConfigDict) -> None:
     config.title = "Digits: one source beside the clean ones"
     views_of(config, "shared")
     config.methods = ("shared",)
+    config.shared.clean_weight = 16.0  # or thousands of measurements leave too few steps for the clean ones
     regularised(config.shared)
 
 
