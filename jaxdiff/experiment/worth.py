@@ -21,6 +21,7 @@ from jaxdiff.evaluation import certificate
 from jaxdiff.evaluation.grid import grid_order
 from jaxdiff.evaluation.money import money
 from jaxdiff.evaluation.price_list import source_entry
+from jaxdiff.evaluation.runs import FEWEST_CELLS
 from jaxdiff.evaluation.worth import Worth, assess
 from jaxdiff.experiment.arrays import write_atomically
 from jaxdiff.experiment.cells import Cell, read_cell, run_cells, worker_count
@@ -61,6 +62,13 @@ def points_of(config: ConfigDict) -> list[Point]:
     orders: dict[str, Iterator] = {}
     for source, sizes in settings.sizes.items():
         choose(f"worth.sizes.{source}", source, config.views)
+        clean = len(set(settings.clean))
+        cells = clean * (1 + len(set(sizes) - {0}))
+        if clean < 2 or cells < FEWEST_CELLS:
+            raise ConfigError(
+                f"config.worth: {clean} clean sizes and {sorted(set(sizes))} of {source} make {cells} cells; a law "
+                f"needs {FEWEST_CELLS}, of two clean sizes at least"
+            )
         try:
             orders[source] = iter(grid_order(settings.clean, sizes, settings.seeds))
         except ValueError as error:

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from configs import digits_compare
 from jaxdiff.experiment import worth
 from jaxdiff.experiment.checks import ConfigError
 
@@ -21,3 +22,12 @@ def test_a_run_is_started_where_there_is_time_for_it(monkeypatch):
 def test_a_margin_below_one_is_refused():
     with pytest.raises(ConfigError, match=r"config.worth.margin: at least 1, got 0.9"):
         worth._deadline(10.0, 0.9)
+
+
+def test_a_grid_too_small_for_a_law_is_refused_before_anything_runs():
+    config = digits_compare.get_config("tiny")
+    config.worth.clean, config.worth.sizes = (20, 40), {"top": (30,)}
+    with pytest.raises(ConfigError, match=r"2 clean sizes and \[30\] of top make 4 cells; a law needs 6"):
+        worth.points_of(config)
+    config.worth.clean = (20, 40, 60)
+    assert len(worth.points_of(config)) == 6 * len(config.worth.seeds)
