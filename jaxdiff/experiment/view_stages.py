@@ -72,9 +72,8 @@ def shared_data(run: Run, completed: Mapping[int, np.ndarray]) -> StageData:
     clean, seen = run.data.clean.dataset, sum(source.size for source in sources)
     measured = sum(source.size * v.rank for source, v in zip(sources, plan.shared_views, strict=True))
     weight = shown.later_clean_weight if completed else shown.clean_weight
-    odds = (
-        weight * clean.size * math.prod(plan.image_shape) / measured
-    )  # of a clean example against all others
+    # Of a clean example against all others.
+    odds = weight * clean.size * math.prod(plan.image_shape) / measured
     others = seen / (1 - shown.completed_share) if completed else seen
     whole = [annotated(repeated(clean, max(1, round(others * odds))), source=0)]
     count = sum(map(len, completed.values()))

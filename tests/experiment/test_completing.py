@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from configs import digits_compare
 from jaxdiff import operators
 from jaxdiff.data.mixture import array_dataset
 from jaxdiff.diffusion.gaussian import gaussian_from_covariance
 from jaxdiff.experiment.completing import completed_images, completed_views, completion_flops
-from jaxdiff.experiment.data import StageData
-from jaxdiff.experiment.plan import EmPlan, SharedPlan
-from jaxdiff.experiment.view_stages import completed_for_shared
+from jaxdiff.experiment.data import StageData, load_data
+from jaxdiff.experiment.plan import EmPlan, SharedPlan, make_plan
+from jaxdiff.experiment.stages import Run
+from jaxdiff.experiment.view_stages import completed_for_shared, shared_data
+from jaxdiff.training.stopping import StopRequest
 
 SHAPE = (2, 2, 1)
 SETTINGS = EmPlan(
@@ -110,3 +113,26 @@ def test_without_matches_or_partners_every_view_is_completed(matches, names, vie
         [every[name] for name in names], shown(matches), lambda views: [np.zeros((3, *SHAPE)) for _ in views]
     )
     assert list(made) == [3, 4]  # 0 clean, 1 and 2 the views
+
+
+@pytest.mark.parametrize("completed", [{}, {0: 30, 5: 10}])
+def test_shares_are_by_weight_and_by_measured_values(completed, tmp_path):
+    config = digits_compare.get_config("tiny-shared")
+    config.shared.update(clean_weight=3.0, later_clean_weight=1.5, completed_share=0.6)
+    data = load_data(config, QUIET)
+    plan = make_plan(config, data.image_shape, data.operators, data.noise)
+    run = Run(plan, config, data, tmp_path, QUIET, StopRequest())
+    images = {number: np.zeros((count, 8, 8, 1), np.float32) for number, count in completed.items()}
+    mixed = shared_data(run, images).dataset
+    sources = np.bincount(mixed.take(np.arange(mixed.size)).source, minlength=7)
+    sizes = [data.views[view.name].dataset.size for view in plan.shared_views]
+    # Averages of 2 x 2 hold 16 values of 64, halves 32; a clean image 64.
+    values = sum(
+        n * (16 if v.name == "low_res" else 32) for n, v in zip(sizes, plan.shared_views, strict=True)
+    )
+    others = sum(sizes) / (0.4 if completed else 1.0)
+    clean = others * (1.5 if completed else 3.0) * 64 * data.clean.dataset.size / values
+    whole = 0.75 * (others - sum(sizes)) if completed else 0.0
+    assert list(sources[1:4]) == sizes
+    np.testing.assert_allclose(sources[0], clean + whole, atol=1.01)
+    np.testing.assert_allclose(sources[5], whole / 3, atol=0.51)
