@@ -11,6 +11,7 @@ from tests.faults import harness
 KILLS = 100
 WORKERS = 2  # runs at a time
 WHOLE_SECONDS = 14.0  # about what an undisturbed run takes
+KILLS_EACH = 15  # after so many a run is left in peace, so that several are compared however slow the machine
 
 
 def hurt(workdir, rng):
@@ -39,18 +40,21 @@ def hurt(workdir, rng):
 
 
 def worker(folder, kills, seed, expected):
-    """Runs one after another, each killed again and again until it is done; returns counts."""
-    rng, counts, number = random.Random(seed), {"saving": 0, "anywhere": 0, "done": 0}, 0
+    """Runs one after another, each killed up to `KILLS_EACH` times and then left in peace; returns counts."""
+    rng, counts, runs = random.Random(seed), {"saving": 0, "anywhere": 0, "done": 0}, 0
     while counts["saving"] + counts["anywhere"] < kills:
-        result = hurt(folder / str(number), rng)
-        counts[result] += 1
-        if result == "done":
-            harness.assert_same_bits(folder / str(number), expected)
-            number += 1
-    ended = harness.run(folder / str(number))  # the last one is left in peace
-    assert ended.code == 0, ended.output
-    harness.assert_same_bits(folder / str(number), expected)
-    return counts | {"runs": number + 1}
+        workdir, runs, suffered = folder / str(runs), runs + 1, 0
+        while suffered < KILLS_EACH and counts["saving"] + counts["anywhere"] < kills:
+            result = hurt(workdir, rng)
+            counts[result] += 1
+            if result == "done":
+                break
+            suffered += 1
+        else:
+            ended = harness.run(workdir)
+            assert ended.code == 0, ended.output
+        harness.assert_same_bits(workdir, expected)
+    return counts | {"runs": runs}
 
 
 @pytest.mark.slow
@@ -65,4 +69,4 @@ def test_killed_at_100_random_moments_a_run_ends_with_the_same_bits(tmp_path, ex
     record_property("kills during a save", total["saving"])
     record_property("kills at other moments", total["anywhere"])
     record_property("runs compared bit for bit after kills", total["runs"])
-    assert total["saving"] + total["anywhere"] == KILLS and total["saving"] >= 20 and total["runs"] >= 4
+    assert total["saving"] + total["anywhere"] == KILLS and total["saving"] >= 20 and total["runs"] >= 8
