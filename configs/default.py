@@ -300,14 +300,18 @@ def get_config() -> ConfigDict:
     shared.least_side = 4  # of such a rectangle, in pixels
     shared.em = em()  # laps > 1: the views' measurements are completed by draws of the lap before, and
     shared.em.laps = 1
+    # > 0: before the first lap, by draws of a Gaussian fitted to all views and the clean examples by so many laps of EM
+    shared.em.gaussian_laps = 0
     # what else changes in laps after the first: their steps (each), and dropout, which completed images make needless
     shared.later = stage()
-    shared.completed_share = 0.6  # completed images are then this share of what is not clean, and
+    shared.completed_share = 0.6  # where images are completed, they are this share of what is not clean, and
     shared.later_clean_weight = 2.0  # the weight of clean ones is this
     # Where two views show the two parts of the image, each measured part is put beside so many measured other parts,
     # whose completions resemble its own, and the network learns these images whole; 0: completed by draws only
     shared.matches = 0
     shared.seam_weight = 15.0  # of the pixels at the border of the parts, in that resemblance
+    # Whether these pixels are asked for as well: there the parts fit worst
+    shared.ask_border = False
 
     config.residual = residual = stage()  # changes to config.network and config.train, and
     residual.penalty = 0.0  # mu: price of the residual's size
@@ -378,6 +382,8 @@ def get_config() -> ConfigDict:
     worth.clean_run = ""  # variant that is trained with clean images only, and its method
     worth.clean_method = "clean_only"
     worth.max_steps = 4000  # of every stage of a run; 0: as in its config
+    # With a source, the method 'shared' trains for as much longer as it takes to show the clean images as often
+    worth.on_top = True
     worth.clean = (50, 100, 200, 400)  # numbers of clean images
     worth.sizes = ConfigDict()  # SOURCE (a view): numbers of its images, such as (300, 1200)
     worth.present = ConfigDict()  # SOURCE: how many are at hand; the largest of its sizes where not given

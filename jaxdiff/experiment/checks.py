@@ -95,6 +95,11 @@ def check_names(config: ConfigDict) -> None:
                 f"config.{path}.sampler: replacement is for noiseless views with A A^T = c I, those of the method "
                 "'shared'; use heun or euler"
             )
+    for name, view in config.views.items():
+        if view.method == "em" and view.em.gaussian_laps < 1:
+            raise ConfigError(
+                f"config.views.{name}.em.gaussian_laps: 'em' starts from a Gaussian; at least 1, got 0"
+            )
     shared = config.shared
     if not min(shared.clean_weight, shared.later_clean_weight) > 0 or not 0 < shared.completed_share < 1:
         raise ConfigError(

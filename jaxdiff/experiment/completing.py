@@ -12,7 +12,7 @@ from rich.console import Console
 
 from jaxdiff.data.mixture import array_dataset
 from jaxdiff.diffusion.gaussian import Gaussian
-from jaxdiff.diffusion.gaussian_em import fit_gaussian_em
+from jaxdiff.diffusion.gaussian_em import Chunk, fit_gaussian_em, posterior_draws
 from jaxdiff.diffusion.noise import karras_schedule
 from jaxdiff.evaluation.flops import count_flops
 from jaxdiff.experiment.arrays import is_there, load_arrays, write_atomically
@@ -27,21 +27,32 @@ from jaxdiff.training.processes import wait_for_all
 Denoise = Callable[[Any, jax.Array, jax.Array], jax.Array]  # (arrays, x, sigma) -> denoised
 
 
-def gaussian_of_measurements(view: ViewPlan, data: StageData, key: jax.Array) -> Gaussian:
-    """The Gaussian fitted by EM to the measurements of a view alone: where EM starts."""
-    settings, count = view.em, min(view.em.examples, data.dataset.size)
-    batch = data.dataset.take(np.arange(count))
+def gaussian_of_measurements(
+    views: Sequence[tuple[LinearOperator, StageData]], settings: EmPlan, key: jax.Array
+) -> Gaussian:
+    """One Gaussian fitted by EM to the measurements of all views together: where EM starts.
+
+    Args:
+      views: operator and measurements of each; clean examples are measurements of the identity.
+      settings: laps, rank, and how many measurements of each view at most, so many at a time.
+      key: of the draws.
+    """
     chunks = []
-    for start in range(0, count, settings.batch):
-        part = jax.tree.map(
-            lambda leaf, start=start: jnp.asarray(leaf[start : start + settings.batch]), batch
-        )
-        chunks.append((view.operator.with_params(part.params), part.y, part.sigma_y))
+    for operator, data in views:
+        count = min(settings.examples, data.dataset.size)
+        batch = data.dataset.take(np.arange(count))
+        for start in range(0, count, settings.batch):
+            rows = slice(start, start + settings.batch)
+            part = jax.tree.map(lambda leaf, rows=rows: jnp.asarray(leaf[rows]), batch)
+            chunks.append((operator.with_params(part.params), part.y, part.sigma_y))
     return fit_gaussian_em(chunks, settings.gaussian_laps, key, settings.rank)
 
 
 @partial(jax.jit, static_argnames=("denoise", "settings"))
 def _complete(denoise, settings, arrays, operator, measurement, key, rows):
+    if denoise is None:
+        chunk = Chunk(operator.with_params(measurement.params), measurement.y, measurement.sigma_y)
+        return posterior_draws(arrays, chunk, jax.random.fold_in(key, rows[0]))[0]
     sigmas = karras_schedule(settings.steps, settings.sigma_min, settings.sigma_max, settings.rho)
 
     def denoiser(x, sigma):
@@ -65,7 +76,7 @@ def _complete(denoise, settings, arrays, operator, measurement, key, rows):
 def completed_images(
     path: Path,
     name: str,
-    denoise: Denoise,
+    denoise: Denoise | None,
     arrays: Any,
     operator: LinearOperator,
     data: StageData,
@@ -78,7 +89,8 @@ def completed_images(
     Args:
       path: .npz; read where it is there already.
       name: for the progress bar.
-      denoise: (arrays, x, sigma) -> D(x, sigma); one function object for all calls with the same program.
+      denoise: (arrays, x, sigma) -> D(x, sigma); one function object for all calls with the same program. None:
+        `arrays` is a `Gaussian`, of which the draws are exact.
       arrays: what it needs.
       operator: of the measurements, its parameters come with them.
       data: the measurements.
@@ -108,7 +120,7 @@ def completed_views(
     folder: Path,
     stage: str,
     lap: int,
-    denoise: Denoise,
+    denoise: Denoise | None,
     arrays: Any,
     views: Sequence[ViewPlan],
     data: Mapping[str, StageData],

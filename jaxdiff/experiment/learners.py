@@ -3,12 +3,12 @@
 from jaxdiff import operators
 from jaxdiff.experiment.checks import OWN_SPACE
 from jaxdiff.experiment.parts import Parts
-from jaxdiff.experiment.plan import Plan, ViewPlan
+from jaxdiff.experiment.plan import Plan, ViewPlan, matched_pairs
 from jaxdiff.methods import Method, ambient, cascade, denoising, gsure, source_classifier, tweedie
 from jaxdiff.methods.ambient import MaskedDenoiser, given_operator, masked_denoiser
 from jaxdiff.methods.base import Denoiser
 from jaxdiff.methods.ranges import least_usable
-from jaxdiff.methods.shared import completed_kind, kind_of, shared, view_denoiser
+from jaxdiff.methods.shared import completed_kind, kind_of, matched_kind, shared, view_denoiser
 
 
 def view_method(view: ViewPlan, parts: Parts) -> Method:
@@ -29,13 +29,16 @@ def view_method(view: ViewPlan, parts: Parts) -> Method:
 def shared_method(plan: Plan, parts: Parts, later: bool = False) -> Method:
     """The one network of the views of the method 'shared' and of whole images, as the first lap or later ones learn it.
 
-    Numbers of the sources: 0 clean, 1 to V the views, V + 1 to 2 V whole images completed from each.
+    Numbers of the sources: 0 clean, 1 to V the views, V + 1 to 2 V whole images completed from each, and from 2 V + 1
+    on those put together from two of them, in the order of `matched_pairs`.
     """
     stage = plan.shared.later if later else plan.stages["shared"]
     seen = [operators.build("identity", plan.image_shape)]
     seen += [parts.operators[view.name] for view in plan.shared_views]
     kinds = [kind_of(operator) for operator in seen]
     kinds += [completed_kind(kind) for kind in kinds[1:]]
+    pairs = matched_pairs(seen[1:], plan.shared.matches)
+    kinds += [matched_kind(kinds[1 + first].coverage, plan.shared.ask_border) for first, _ in pairs]
     return shared(
         stage.network,
         stage.noise,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,6 +21,8 @@ from jaxdiff.experiment.checks import (
 )
 from jaxdiff.experiment.plan_types import EmPlan, Plan, SharedPlan, StagePlan, ViewPlan
 from jaxdiff.methods.consistency import Consistency
+from jaxdiff.methods.matching import asked, complementary
+from jaxdiff.methods.shared import kind_of
 from jaxdiff.networks import build_network
 from jaxdiff.operators import LinearOperator
 from jaxdiff.training.loop import TrainSettings
@@ -37,8 +39,15 @@ __all__ = [
     "make_plan",
     "view_operator",
 ]
-SHOWN = tuple(  # keys of config.shared
-    ["clean_weight", "later_clean_weight", "completed_share", "boxes", "least_side", "matches", "seam_weight"]
+SHOWN = (  # keys of config.shared
+    "clean_weight",
+    "later_clean_weight",
+    "completed_share",
+    "boxes",
+    "least_side",
+    "matches",
+    "seam_weight",
+    "ask_border",
 )
 
 
@@ -117,6 +126,25 @@ def operator_rank(operator: LinearOperator) -> int:
     """Rank of A, the trace of the projector A A^+, by one probe of random signs: exact where A A^+ is diagonal."""
     signs = jax.random.rademacher(jax.random.key(0), (1, *operator.out_shape), jnp.float32)
     return round(float(jnp.sum(signs * operator.project(signs))))
+
+
+def matched_pairs(operators: Sequence[LinearOperator], matches: int) -> list[tuple[int, int]]:
+    """Numbers of the operators, of views of the method 'shared', whose measurements make whole images together."""
+    return complementary([kind_of(operator).coverage for operator in operators]) if matches else []
+
+
+def _check_border(config: ConfigDict, views: Sequence[ViewPlan]) -> None:
+    if config.shared.ask_border:
+        return
+    operators = [view.operator for view in views]
+    for pair in matched_pairs(operators, config.shared.matches):
+        try:
+            asked(kind_of(operators[pair[0]]).coverage)
+        except ValueError as error:
+            names = " and ".join(views[number].name for number in pair)
+            raise ConfigError(
+                f"config.shared.ask_border: {names}: {error}; set it to True, or matches to 0"
+            ) from None
 
 
 def _view_plan(config: ConfigDict, name: str, operator: LinearOperator, sigma_y: float) -> ViewPlan:
@@ -228,6 +256,7 @@ def make_plan(
         # The same network, with the budget of the view that it is trained on first.
         steps = next(v for v in views if v.name == finetune_view).stage.settings.steps
         stages["finetune/first"] = with_steps(stages["finetune"], steps)
+    _check_border(config, [view for view in views if view.method == "shared"])
     own = [v.name for v in views if v.method in OWN_SPACE and v.operator.name != "identity"]
     return Plan(
         image_shape=image_shape,

@@ -88,6 +88,7 @@ class SharedPlan:
     least_side: int
     matches: int
     seam_weight: float
+    ask_border: bool
     later: StagePlan | None  # laps after the first
     em: EmPlan
 

@@ -1,13 +1,13 @@
 """The stages of the views: one each; one in all for 'shared', laps for 'em', a classifier before 'omni'."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdiff import operators
 from jaxdiff.data.mixture import annotated, array_dataset, concatenated, repeated
 from jaxdiff.diffusion.gaussian import Gaussian
 from jaxdiff.experiment import learners, model, tuning
@@ -21,12 +21,12 @@ from jaxdiff.experiment.completing import (
 )
 from jaxdiff.experiment.data import StageData, mapped, restored_data, training_data
 from jaxdiff.experiment.parts import Parts
-from jaxdiff.experiment.plan import SharedPlan, ViewPlan, with_steps
+from jaxdiff.experiment.plan import SharedPlan, ViewPlan, matched_pairs, with_steps
 from jaxdiff.experiment.stages import Run, gaussian_denoised, stage_key, train_one, with_stacking
 from jaxdiff.methods.finetune import finetune
-from jaxdiff.methods.matching import complementary, matched
+from jaxdiff.methods.matching import matched
 from jaxdiff.methods.omni import minimum_sigma
-from jaxdiff.methods.shared import kind_of
+from jaxdiff.methods.shared import clean_odds, kind_of
 
 LEVELS = 25  # noise levels at which omni's classifier is looked at
 HELD_BACK = 5  # every so-many-th example of a source is kept from its classifier, to look at it
@@ -72,8 +72,7 @@ def shared_data(run: Run, completed: Mapping[int, np.ndarray]) -> StageData:
     clean, seen = run.data.clean.dataset, sum(source.size for source in sources)
     measured = sum(source.size * v.rank for source, v in zip(sources, plan.shared_views, strict=True))
     weight = shown.later_clean_weight if completed else shown.clean_weight
-    # Of a clean example against all others.
-    odds = weight * clean.size * math.prod(plan.image_shape) / measured
+    odds = clean_odds(weight, clean.size * math.prod(plan.image_shape), measured)
     others = seen / (1 - shown.completed_share) if completed else seen
     whole = [annotated(repeated(clean, max(1, round(others * odds))), source=0)]
     count = sum(map(len, completed.values()))
@@ -85,33 +84,44 @@ def shared_data(run: Run, completed: Mapping[int, np.ndarray]) -> StageData:
 
 
 def completed_for_shared(
-    views: Sequence[ViewPlan], shown: SharedPlan, draws: Callable[[Sequence[ViewPlan]], list[np.ndarray]]
+    views: Sequence[ViewPlan], shown: SharedPlan, draws: Sequence[np.ndarray]
 ) -> dict[int, np.ndarray]:
-    """Completed images by source number: views that show the two parts of the image are matched to whole images (0)
-    where `shown.matches` asks for it; of every other view, the draws.
+    """Completed images by source number (`learners.shared_method`): views that show the two parts of the image are
+    matched where `shown.matches` asks for it; of every other view, the draws.
 
     Args:
       views: the views of the method 'shared'.
       shown: what the network is shown.
-      draws: completes the measurements of these views.
+      draws: their completed measurements.
     """
-    coverages = [kind_of(view.operator).coverage for view in views]
-    pairs = complementary(coverages) if shown.matches else []
-    drawn = draws(views)
-    whole = [
-        matched(drawn[first], drawn[second], coverages[first], shown.matches, shown.seam_weight)
-        for first, second in pairs
-    ]
-    found = {0: np.concatenate(whole)} if pairs else {}
-    alone = set(range(len(views))) - {number for pair in pairs for number in pair}
-    return found | {1 + len(views) + number: drawn[number] for number in sorted(alone)}
+    pairs = matched_pairs([view.operator for view in views], shown.matches)
+    found = {
+        1 + len(views) + number: images
+        for number, images in enumerate(draws)
+        if not any(number in pair for pair in pairs)
+    }
+    for number, (first, second) in enumerate(pairs):
+        part = kind_of(views[first].operator).coverage
+        images = matched(draws[first], draws[second], part, shown.matches, shown.seam_weight)
+        found[1 + 2 * len(views) + number] = images
+    return found
+
+
+def shared_gaussian(run: Run, key: jax.Array) -> Gaussian:
+    """The Gaussian of the views of the method 'shared' and of the clean examples together, by EM."""
+    identity = operators.build("identity", run.plan.image_shape)
+    views = [(view.operator, run.data.views[view.name]) for view in run.plan.shared_views]
+    path = run.workdir / "fits" / "shared_gaussian.npz"
+    every = [*views, (identity, run.data.clean)]
+    return saved(path, Gaussian, lambda: gaussian_of_measurements(every, run.plan.shared.em, key))
 
 
 def train_shared(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
     """One network for all views of the method 'shared' and whole images; stopped early, and gated, as the latter's.
 
     In laps after the first, the views' measurements are completed by posterior draws of the lap before, and are whole
-    images to learn from beside the clean ones.
+    images to learn from beside the clean ones; in the first by those of a Gaussian, where `em.gaussian_laps` asks for
+    it.
     """
     plan, name, settings = run.plan, "shared", run.plan.shared.em
     key, reference = stage_key(run.config.seed, name), gaussian_denoised(parts, tuned)
@@ -126,13 +136,16 @@ def train_shared(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
     def whole(arrays, x, sigma):
         return learners.shared_method(plan, arrays["parts"]).denoiser(arrays["params"])(x, sigma)
 
-    def draws(lap, params, views):
-        arrays, folder, data = {**frozen, "params": params}, run.workdir / "fits", run.data.views
-        return completed_views(folder, name, lap, whole, arrays, views, data, key, settings, run.console)
+    def complete(lap, denoise, arrays):
+        views, folder, data = plan.shared_views, run.workdir / "fits", run.data.views
+        drawn = completed_views(folder, name, lap, denoise, arrays, views, data, key, settings, run.console)
+        return completed_for_shared(views, plan.shared, drawn)
 
+    if settings.gaussian_laps:
+        completed = complete(1, None, shared_gaussian(run, key))
     for lap in range(1, settings.laps + 1):
         if lap > 1:
-            completed = completed_for_shared(plan.shared_views, plan.shared, partial(draws, lap, params))
+            completed = complete(lap, whole, {**frozen, "params": params})
         label = name if lap == settings.laps else f"{name}/lap{lap}"
         stage = plan.stages[name] if lap == 1 else plan.shared.later
         data = shared_data(run, completed)
@@ -154,7 +167,10 @@ def train_em(run: Run, parts: Parts, view: ViewPlan, tuned: tuning.TuningSet | N
     key = stage_key(run.config.seed, f"em/{view.name}")
     folder = run.workdir / "fits"
     file = folder / f"em_gaussian_{view.name}.npz"
-    denoise, arrays = _of_gaussian, saved(file, Gaussian, lambda: gaussian_of_measurements(view, base, key))
+    denoise, arrays = (
+        _of_gaussian,
+        saved(file, Gaussian, lambda: gaussian_of_measurements([(view.operator, base)], view.em, key)),
+    )
     frozen = {"parts": parts.only(view.name)}
     stage = with_steps(view.stage, max(1, view.stage.settings.steps // view.em.laps))
 

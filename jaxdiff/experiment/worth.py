@@ -2,11 +2,14 @@
 
 For every source (a view of the config), number of clean images, number of the source's images and seed, one run:
 `config.worth.run` with that view alone, or `config.worth.clean_run` where there is none of it (shared by all
-sources). The order is nested, so that stopping early, or `config.worth.budget_minutes`, gives the best design that
-there was time for; going on later loses nothing.
+sources). With a source, the method 'shared' trains for longer (`config.worth.on_top`): its measurements come on top of
+as many looks at the clean images, or a price would also hold what it costs to look at these less often. The order is
+nested, so that stopping early, or `config.worth.budget_minutes`, gives the best design that there was time for; going
+on later loses nothing.
 """
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,8 +30,11 @@ from jaxdiff.experiment.arrays import write_atomically
 from jaxdiff.experiment.cells import Cell, read_cell, run_cells, worker_count
 from jaxdiff.experiment.checks import ConfigError, choose
 from jaxdiff.experiment.compare import clean_counts
+from jaxdiff.experiment.data import open_clean
+from jaxdiff.experiment.plan import operator_rank, view_operator
 from jaxdiff.experiment.results import versions
 from jaxdiff.experiment.variants import changes, load_variant, reaching_runs, with_changes
+from jaxdiff.methods.shared import clean_odds
 from jaxdiff.progress import StageProgress
 from jaxdiff.report.terminal import print_worth
 from jaxdiff.report.worth_page import write_worth_page
@@ -85,7 +91,7 @@ def points_of(config: ConfigDict) -> list[Point]:
     return list(found)
 
 
-def cell_of(point: Point, config: ConfigDict, file: str, changed: dict) -> Cell:
+def cell_of(point: Point, config: ConfigDict, file: str, changed: dict, image_shape: tuple[int, ...]) -> Cell:
     """The run of a point: the variant of the config file with one view, or with none."""
     settings = config.worth
     one = with_changes(load_variant(file, settings.run if point.source else settings.clean_run), changed)
@@ -100,14 +106,27 @@ def cell_of(point: Point, config: ConfigDict, file: str, changed: dict) -> Cell:
         one.views[point.source].examples = float(point.n_source)
         if point.n_source == 1:
             raise ConfigError(f"config.worth.sizes.{point.source}: 1 would be a share; give at least 2")
+        if settings.on_top and one.views[point.source].method == "shared":
+            _lengthen(one, point, image_shape)
     return Cell(point.name, one)
+
+
+def _lengthen(one: ConfigDict, point: Point, image_shape: tuple[int, ...]) -> None:
+    """As many more steps as it takes to show the clean images as often as without the source."""
+    stage = one.shared.train
+    steps, limit = stage.steps or one.train.steps, stage.max_steps or one.train.max_steps
+    measured = point.n_source * operator_rank(view_operator(one, point.source, image_shape))
+    odds = clean_odds(one.shared.clean_weight, one.data.clean * math.prod(image_shape), measured)
+    stage.steps = math.ceil(min(steps, limit or steps) * (1 + 1 / odds))
+    stage.max_steps = stage.steps
 
 
 def cells_of(config: ConfigDict, config_name: str) -> dict[Point, Cell]:
     """The runs of a price list by point."""
     file, _, variant = config_name.partition(":")
     changed = reaching_runs(changes(config, load_variant(file, variant)))
-    return {point: cell_of(point, config, file, changed) for point in points_of(config)}
+    points, shape = points_of(config), tuple(open_clean(config).shape)
+    return {point: cell_of(point, config, file, changed, shape) for point in points}
 
 
 def quality(point: Point, cell: Cell, config: ConfigDict, root: Path) -> float:

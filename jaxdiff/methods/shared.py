@@ -37,6 +37,7 @@ import numpy as np
 from jaxdiff.diffusion.noise import NoiseDistribution, edm_weight, expand
 from jaxdiff.diffusion.preconditioning import edm_preconditioning
 from jaxdiff.methods.base import Denoiser, Method, Params, raw_network
+from jaxdiff.methods.matching import asked
 from jaxdiff.networks import init_key
 from jaxdiff.operators import LinearOperator, build, describe
 
@@ -77,10 +78,35 @@ def kind_of(operator: LinearOperator) -> Kind:
     return Kind(operator, (rate * reached).astype(np.float32), rate)
 
 
+def clean_odds(weight: float, clean: int, measured: int) -> float:
+    """Of a clean example against a measurement, in the batches: `weight` times their share of all measured values.
+
+    Args:
+      weight: how much oftener a value of a clean example is shown than one of a measurement.
+      clean: values of all clean examples together.
+      measured: values of all measurements together, the rank of the operator for each.
+    """
+    return weight * clean / measured
+
+
 def completed_kind(measured: Kind) -> Kind:
     """Whole images of which only what `measured` shows was measured."""
     shape = measured.operator.in_shape
     return Kind(build("identity", shape), np.ones(shape, np.float32), 1.0, measured)
+
+
+def matched_kind(part: np.ndarray, ask_border: bool) -> Kind:
+    """Whole images put together from measurements of a `part`, (H, W, C), and of the rest (matching.py).
+
+    Args:
+      part: 1 where the first of the two views shows a pixel, 0 where the second does.
+      ask_border: whether the pixels at the border of the parts are asked for.
+
+    Raises:
+      ValueError: without the border nothing is left.
+    """
+    pixels = np.ones(part.shape, bool) if ask_border else asked(part)
+    return completed_kind(kind_of(build("mask", part.shape, mask=pixels)))
 
 
 def random_boxes(key: jax.Array, count: int, shape: tuple[int, ...], least_side: int) -> jax.Array:

@@ -317,6 +317,10 @@ def test_celeba_without_its_data_says_how_to_get_it(tmp_path, monkeypatch):
     assert again.returncode == 2 and "another config" not in again.stderr and "nowhere" in again.stderr
 
 
+def em_without_gaussian(view):
+    view.method, view.em.gaussian_laps = "em", 0
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -327,6 +331,7 @@ def test_celeba_without_its_data_says_how_to_get_it(tmp_path, monkeypatch):
         (lambda c: c.shared.update(matches=-1), "config.shared: matches and seam_weight"),
         (lambda c: c.completed.em.update(sampler="replacement"), "use heun or euler"),
         (lambda c: c.shared.em.update(sampler="huen"), "did you mean 'heun'"),
+        (lambda c: em_without_gaussian(c.views.top), "config.views.top.em.gaussian_laps: .* at least 1"),
     ],
 )
 def test_wrong_settings_of_the_shared_network_are_named(change, said):

@@ -31,3 +31,22 @@ def test_a_grid_too_small_for_a_law_is_refused_before_anything_runs():
         worth.points_of(config)
     config.worth.clean = (20, 40, 60)
     assert len(worth.points_of(config)) == 6 * len(config.worth.seeds)
+
+
+@pytest.mark.parametrize("on_top", [True, False])
+def test_a_source_comes_on_top_of_as_many_looks_at_the_clean_images(on_top):
+    config = digits_compare.get_config("tiny")
+    config.worth.update(clean=(20, 40), max_steps=5, on_top=on_top)
+    config.worth.sizes = {"top": (30, 60)}
+    cells = worth.cells_of(config, "configs/digits_compare.py:tiny")
+    for point, cell in cells.items():
+        plan = cell.config
+        steps = plan.shared.train.max_steps or plan.train.max_steps
+        # Halves hold 32 values of 64; a value of a clean image is shown clean_weight times as often.
+        clean = plan.shared.clean_weight * plan.data.clean * 64
+        share = clean / (clean + 32 * point.n_source)
+        assert point.n_source or share == 1.0
+        expected = 5 / share if on_top else 5
+        assert expected <= steps < expected + 1
+        if point.source and on_top:
+            assert plan.shared.train.steps == steps

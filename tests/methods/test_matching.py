@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jaxdiff import operators
-from jaxdiff.methods.matching import complementary, matched, seam
-from jaxdiff.methods.shared import kind_of
+from jaxdiff.methods.matching import asked, complementary, matched, seam
+from jaxdiff.methods.shared import kind_of, matched_kind
 
 SHAPE = (4, 3, 1)
 TOP = np.zeros(SHAPE, np.float32)
@@ -47,6 +47,18 @@ def test_the_seam_is_both_sides_of_the_border():
 def cost(c, d, seam_weight):
     weights = 1 + seam_weight * seam(TOP)
     return np.sum(weights * np.square(c.astype(np.float64) - d))
+
+
+def test_the_border_is_not_asked_for():
+    top = np.zeros((6, 3, 1))
+    top[:3] = 1
+    np.testing.assert_array_equal(asked(top)[:, 0, 0], [True, True, False, False, True, True])
+    kind = matched_kind(top, ask_border=False)
+    np.testing.assert_array_equal(kind.coverage, np.ones_like(top))  # all of it is shown
+    np.testing.assert_array_equal(kind.asked.coverage > 0, asked(top))
+    assert matched_kind(top, ask_border=True).asked.coverage.all()
+    with pytest.raises(ValueError, match="nothing is left to ask for"):
+        asked(np.indices((4, 4)).sum(axis=0)[..., None] % 2)
 
 
 @pytest.mark.parametrize("seam_weight", [0.0, 15.0])
