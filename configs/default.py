@@ -300,7 +300,8 @@ def get_config() -> ConfigDict:
     shared.least_side = 4  # of such a rectangle, in pixels
     shared.em = em()  # laps > 1: the views' measurements are completed by draws of the lap before, and
     shared.em.laps = 1
-    # > 0: before the first lap, by draws of a Gaussian fitted to all views and the clean examples by so many laps of EM
+    # > 0: before the first lap, matched views (`matches`) by draws of a Gaussian fitted to all views and the clean
+    # examples by so many laps of EM
     shared.em.gaussian_laps = 0
     # what else changes in laps after the first: their steps (each), and dropout, which completed images make needless
     shared.later = stage()

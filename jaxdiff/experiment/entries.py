@@ -32,7 +32,7 @@ PAIRS = (
 )
 DESCRIPTIONS = {
     "gaussian": "Gaussian denoiser fitted to clean examples; the reference of the nats",
-    "views_only": "fused views without a network on clean data: Gaussian, fusion and anchored fusion, stacked",
+    "views_only": "what the views say, stacked: the candidates of config.composition",
     "shared": "one network for all views and whole images, gated against the Gaussian",
     "clean_only": "network on the clean examples alone, with early stopping, gated against the Gaussian",
     "residual": "views_only plus the residual network, stacked: the composed model",

@@ -133,11 +133,17 @@ def matched_pairs(operators: Sequence[LinearOperator], matches: int) -> list[tup
     return complementary([kind_of(operator).coverage for operator in operators]) if matches else []
 
 
-def _check_border(config: ConfigDict, views: Sequence[ViewPlan]) -> None:
-    if config.shared.ask_border:
-        return
+def _check_matches(config: ConfigDict, views: Sequence[ViewPlan]) -> None:
     operators = [view.operator for view in views]
-    for pair in matched_pairs(operators, config.shared.matches):
+    pairs = matched_pairs(operators, config.shared.matches)
+    if views and config.shared.em.gaussian_laps and not pairs:
+        raise ConfigError(
+            "config.shared.em.gaussian_laps: the Gaussian is for matching views that show the two parts of an image "
+            "(shared.matches > 0), and there are none; nearest valid: 0"
+        )
+    for pair in pairs:
+        if config.shared.ask_border:
+            break
         try:
             asked(kind_of(operators[pair[0]]).coverage)
         except ValueError as error:
@@ -256,7 +262,7 @@ def make_plan(
         # The same network, with the budget of the view that it is trained on first.
         steps = next(v for v in views if v.name == finetune_view).stage.settings.steps
         stages["finetune/first"] = with_steps(stages["finetune"], steps)
-    _check_border(config, [view for view in views if view.method == "shared"])
+    _check_matches(config, [view for view in views if view.method == "shared"])
     own = [v.name for v in views if v.method in OWN_SPACE and v.operator.name != "identity"]
     return Plan(
         image_shape=image_shape,

@@ -84,10 +84,10 @@ def shared_data(run: Run, completed: Mapping[int, np.ndarray]) -> StageData:
 
 
 def completed_for_shared(
-    views: Sequence[ViewPlan], shown: SharedPlan, draws: Sequence[np.ndarray]
+    views: Sequence[ViewPlan], shown: SharedPlan, draws: Sequence[np.ndarray], matched_only: bool = False
 ) -> dict[int, np.ndarray]:
     """Completed images by source number (`learners.shared_method`): views that show the two parts of the image are
-    matched where `shown.matches` asks for it; of every other view, the draws.
+    matched where `shown.matches` asks for it; of every other view, the draws, unless `matched_only`.
 
     Args:
       views: the views of the method 'shared'.
@@ -98,7 +98,7 @@ def completed_for_shared(
     found = {
         1 + len(views) + number: images
         for number, images in enumerate(draws)
-        if not any(number in pair for pair in pairs)
+        if not matched_only and not any(number in pair for pair in pairs)
     }
     for number, (first, second) in enumerate(pairs):
         part = kind_of(views[first].operator).coverage
@@ -139,7 +139,8 @@ def train_shared(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
     def complete(lap, denoise, arrays):
         views, folder, data = plan.shared_views, run.workdir / "fits", run.data.views
         drawn = completed_views(folder, name, lap, denoise, arrays, views, data, key, settings, run.console)
-        return completed_for_shared(views, plan.shared, drawn)
+        # A Gaussian's draws say which parts fit; they have textures that no image has, and are not shown themselves.
+        return completed_for_shared(views, plan.shared, drawn, matched_only=denoise is None)
 
     if settings.gaussian_laps:
         completed = complete(1, None, shared_gaussian(run, key))

@@ -136,6 +136,7 @@ def test_views_that_show_the_two_parts_are_matched_and_others_completed(views):
     made = completed_for_shared([bottom, low, top], shown(2), draws)
     # 0 clean, 1 to 3 the views, 4 to 6 completed from each, 7 put together
     assert list(made) == [5, 7] and made[7].shape == (8, *SHAPE)
+    assert list(completed_for_shared([bottom, low, top], shown(2), draws, matched_only=True)) == [7]
     of_bottom, of_low, of_top = draws
     np.testing.assert_array_equal(made[5], of_low)
     # The bottom row of each is a measured bottom row, the top row a measured top row.
@@ -188,5 +189,8 @@ def test_views_that_meet_everywhere_are_refused_before_training():
         ConfigError, match="shared.ask_border: bottom and top: every pixel lies at the border"
     ):
         make_plan(config, data.image_shape, data.operators, data.noise)
-    config.shared.ask_border = True
+    config.shared.matches, config.shared.em.gaussian_laps = 0, 2
+    with pytest.raises(ConfigError, match="gaussian_laps: .* there are none; nearest valid: 0"):
+        make_plan(config, data.image_shape, data.operators, data.noise)
+    config.shared.matches, config.shared.ask_border = 1, True
     assert make_plan(config, data.image_shape, data.operators, data.noise).shared.ask_border
