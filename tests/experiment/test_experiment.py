@@ -343,9 +343,12 @@ def test_wrong_settings_of_the_shared_network_are_named(change, said):
 
 def test_a_shared_view_has_one_stage_and_no_other():
     config = digits_compare.get_config("shared")
+    assert stage_names(make_plan(config, (16, 16, 1))) == ["shared"]
+    config.shared.em.laps = 2
+    config.shared.later.network.dropout = 0.25
     plan = make_plan(config, (16, 16, 1))
     assert stage_names(plan) == ["shared/lap1", "shared"]
-    assert plan.shared.later.network.dropout == 0.0 and plan.stages["shared"].network.dropout == 0.15
+    assert plan.shared.later.network.dropout == 0.25 and plan.stages["shared"].network.dropout == 0.0
 
 
 def test_views_that_no_method_needs_are_not_learnt():
