@@ -116,7 +116,7 @@ def test_one_gaussian_of_all_views_knows_what_no_view_shows():
     parts = [(rows[0], images[:300, :1]), (rows[1], images[300:600, 1:])]
     parts.append((operators.build("identity", SHAPE), images[600:]))
     views = [(operator, StageData(array_dataset("", y))) for operator, y in parts]
-    settings = dataclasses.replace(SETTINGS, examples=300, batch=100, gaussian_laps=8, rank=3)
+    settings = dataclasses.replace(SETTINGS, examples=300, batch=300, gaussian_laps=8, rank=3)
     found = gaussian_of_measurements(views, settings, jax.random.key(7)).covariance()
     np.testing.assert_allclose(found.reshape(4, 4), np.asarray(truth.covariance()).reshape(4, 4), atol=0.025)
 
