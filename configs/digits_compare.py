@@ -149,7 +149,7 @@ def views(config: ConfigDict) -> None:
     for part, steps in ((config.residual, 1500), (config.completed, 1000)):
         regularised(part)
         stopped_early(part, steps)  # at half as much again: the views are asked too
-    config.completed.em.update(laps=1, examples=150, steps=12, cg_steps=1, sampler="euler")
+    config.completed.em.update(laps=1, examples=60, steps=12, cg_steps=1, sampler="euler")
 
 
 def plain_sum(config: ConfigDict) -> None:
