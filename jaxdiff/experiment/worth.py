@@ -112,7 +112,16 @@ def cell_of(point: Point, config: ConfigDict, file: str, changed: dict, image_sh
 
 
 def _lengthen(one: ConfigDict, point: Point, image_shape: tuple[int, ...]) -> None:
-    """As many more steps as it takes to show the clean images as often as without the source."""
+    """As many more steps as it takes to show the clean images as often as without the source.
+
+    Raises:
+      ConfigError: several laps, of which each shows the clean images at a rate of its own.
+    """
+    if one.shared.em.laps > 1:
+        raise ConfigError(
+            f"config.worth.on_top lengthens a single lap; the priced run has shared.em.laps = {one.shared.em.laps}. "
+            "Give it 1, or set config.worth.on_top = False"
+        )
     stage = one.shared.train
     steps, limit = stage.steps or one.train.steps, stage.max_steps or one.train.max_steps
     measured = point.n_source * operator_rank(view_operator(one, point.source, image_shape))

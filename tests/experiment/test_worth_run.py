@@ -50,3 +50,12 @@ def test_a_source_comes_on_top_of_as_many_looks_at_the_clean_images(on_top):
         assert expected <= steps < expected + 1
         if point.source and on_top:
             assert plan.shared.train.steps == steps
+
+
+def test_several_laps_cannot_be_lengthened():
+    config = digits_compare.get_config("tiny")
+    config.shared.em.laps = 2
+    with pytest.raises(ConfigError, match=r"config.worth.on_top lengthens a single lap.*shared.em.laps = 2"):
+        worth.cells_of(config, "configs/digits_compare.py:tiny")
+    config.worth.on_top = False
+    assert worth.cells_of(config, "configs/digits_compare.py:tiny")
