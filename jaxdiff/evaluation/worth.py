@@ -237,6 +237,19 @@ def outside(worth: Worth, n_clean: float, n_source: float) -> list[str]:
     return found
 
 
+def spoiled(runs: Runs) -> list[tuple[float, float]]:
+    """(n_clean, nats lost) where every run with the source is below every run without it; two of each at least."""
+    found = []
+    for n in np.unique(runs.n_clean):
+        here = runs.n_clean == n
+        with_it, without = (
+            runs.quality[here & sourced] for sourced in (runs.n_source > 0, runs.n_source == 0)
+        )
+        if min(len(with_it), len(without)) > 1 and with_it.max() < without.min():
+            found.append((float(n), float(without.mean() - with_it.mean())))
+    return found
+
+
 def cautions(worth: Worth) -> list[str]:
     """What a reader must know before believing the numbers, in plain sentences."""
     found, best = [], worth.best
@@ -261,6 +274,12 @@ def cautions(worth: Worth) -> list[str]:
             f"{worth.spread:.1f}: it does not describe these measurements well."
         )
     own = rate(worth, best)
+    for n, lost in spoiled(worth.runs) if own["mean"] > 0 else ():
+        found.append(
+            f"With {n:,.0f} clean images every run with this source came out below those without it, by {lost:.1f} "
+            "nats on average. No law fitted here lets a source help at one size and harm at another: "
+            f"towards {n:,.0f} clean images the price is too high."
+        )
     for other in worth.candidates[1:]:
         value = rate(worth, other)["mean"]
         if not own["low"] <= value <= own["high"]:

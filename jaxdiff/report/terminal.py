@@ -203,7 +203,9 @@ def print_restore(results: Mapping, report_path: str | Path, console: Console) -
 
 
 def print_worth(worth: Mapping, report_path: str | Path, console: Console) -> None:
-    """Print a price list: the table, a sentence for each source and on money, the path; within 80 columns."""
-    sentences = [exchange_sentence(entry) for entry in worth.get("sources") or []]
+    """Print a price list: the table, a sentence for each source, cautions, money, the path; in 80 columns."""
+    entries = worth.get("sources") or []
+    sentences = [exchange_sentence(entry) for entry in entries]
+    sentences += [f"{entry['label']}: {text}" for entry in entries for text in entry.get("cautions") or []]
     sentences += [money_sentence(worth["money"])] if worth.get("money") else []
     _print(worth_table(worth), sentences, report_path, console)

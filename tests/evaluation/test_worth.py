@@ -16,6 +16,7 @@ from jaxdiff.evaluation.worth import (
     reading,
     replaced,
     resampled_fits,
+    spoiled,
 )
 from tests.evaluation.made_runs import exchange, exchange_price, grid, parallel, parallel_price
 
@@ -85,6 +86,19 @@ def test_cautions_name_extrapolation_single_seeds_and_the_other_law(helpful):
     single = assess(one[0], one[1], parallel(*one[:2]), (100, 1300), n_resamples=2)
     assert any("One seed a cell" in text for text in cautions(single))
     assert any("'exchange' gives" in text for text in cautions(single))
+
+
+def test_a_source_that_helps_at_few_clean_images_and_harms_at_many_is_named(helpful):
+    def turning(n, m):
+        return np.where(n < 300, exchange(n, m), exchange(n, 0 * m) - 2.0 * (m > 0))
+
+    found = assess(N, S, turning(N, S), (100, 1300), SEED, laws=(EXCHANGE,), n_resamples=2)
+    said = [text for text in cautions(found) if "every run with this source" in text]
+    assert len(said) == 1 and "With 400 clean images" in said[0] and "by 2.0 nats" in said[0]
+    assert not [text for text in cautions(helpful) if "every run with this source" in text]
+    # One run without the source says nothing.
+    one = grid(1)
+    assert not spoiled(runs_of(one[0], one[1], turning(*one[:2])))
 
 
 def test_resampling_has_the_variance_of_the_noise_with_and_without_repeated_seeds():

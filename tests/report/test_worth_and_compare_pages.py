@@ -139,4 +139,5 @@ def test_terminal():
     assert "0.170 to 0.260" in text and "299.0 to 303.4" in text and "residual wins." in text
     assert "runs/worth.html" in text.splitlines() and "runs/compare.html" in text.splitlines()
     assert text.index("all clean") < text.index("residual") < text.index("naive")
+    assert "The law misses something." in text
     assert np.all([word in text for word in ("helps", "unclear", "0.0315", "best spent on")])
