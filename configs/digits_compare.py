@@ -53,6 +53,7 @@ def get_config(variant: str = "") -> ConfigDict:
         prefix = "tiny-" if small else ""
         config.compare.rows = ConfigDict({name: prefix + target for name, target in ROWS.items()})
         config.compare.update(baseline="clean_only", oracle="all_clean", headline="bootstrapped")
+        config.compare.parts = ("one_network",)  # `bootstrapped` before it is stacked
         config.worth.update(run=f"{prefix}priced", method="shared", clean_run=f"{prefix}priced_clean")
         config.worth.clean = (40, 80, 160)
         config.worth.max_steps = 3000

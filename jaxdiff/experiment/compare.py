@@ -50,7 +50,7 @@ def rows_of(config: ConfigDict) -> list[Row]:
     """The rows as the config asks for them: {name: 'run/method'}.
 
     Raises:
-      ConfigError: a row names no run, or baseline, oracle or headline is no row.
+      ConfigError: a row names no run, baseline, oracle, headline or one of its parts is no row, or no rival is left.
     """
     settings, rows = config.compare, []
     for name, target in settings.rows.items():
@@ -60,6 +60,12 @@ def rows_of(config: ConfigDict) -> list[Row]:
     names = [row.name for row in rows]
     for key in ("baseline", "oracle", "headline"):
         choose(f"compare.{key}", settings[key], names)
+    for part in settings.parts:
+        choose("compare.parts", part, names)
+    if not set(names) - {settings.headline, settings.oracle, *settings.parts}:
+        raise ConfigError(
+            "config.compare: every row is the oracle, the headline or part of it; there is no rival"
+        )
     return rows
 
 
@@ -192,6 +198,7 @@ def _compared(config, nats, entries, curves, sigmas, measured, bootstrap, comman
     }
     gap = next(entry["gap_closed"] for entry in entries if entry["name"] == settings.headline)
     means = {name: float(nats[name].mean()) for name in [settings.headline, *rivals]}
+    ranked = {name: mean for name, mean in means.items() if name not in settings.parts}
     return {
         "title": config.title,
         "command": " ".join(command_line),
@@ -200,7 +207,7 @@ def _compared(config, nats, entries, curves, sigmas, measured, bootstrap, comman
         "seeds": list(settings.seeds),
         "clean": settings.clean,
         "data": {"source": config.data.source, "counts": measured["data"]["counts"]},
-        "headline": winner_sentence(settings.headline, means, versus, gap),
+        "headline": winner_sentence(settings.headline, ranked, versus, gap),
         "rows": entries,
         "curves": {"sigma": sigmas.tolist(), "per_pixel_error": curves},
         "pairs": [

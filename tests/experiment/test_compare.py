@@ -102,6 +102,8 @@ def test_more_clean_examples_than_are_reserved_is_an_error():
     [
         ("baseline", "clean_onyl", "clean_only"),
         ("headline", "", "compare.headline"),
+        ("parts", ("one_netwrk",), "one_network"),
+        ("parts", tuple(digits_compare.ROWS), "there is no rival"),
         ("clean", 3, "at least 10"),
         ("tuning_share", 5.0, "between 0 and 1"),
         ("tuning_share", 0.0, "between 0 and 1"),
@@ -230,7 +232,7 @@ def measured(tmp_path, monkeypatch):
         "shared": "views_only",
         "finetune": "finetune",
     }
-    config.compare.update(runs=tuple(runs), seeds=(0, 1))
+    config.compare.update(runs=tuple(runs), seeds=(0, 1), parts=())
     rows = {
         "all_clean": "all_clean",
         "clean_only": "clean_only",
@@ -289,6 +291,14 @@ def test_gap_closed_is_that_of_the_errors(measured):
     assert rows["bootstrapped"]["train_gflop_per_image"] == pytest.approx(2.0)
     steps = 2 * config.sample.steps - 1
     assert rows["bootstrapped"]["sampling_gflop_per_image"] == pytest.approx(1e-3 * steps)
+
+
+def test_a_part_of_the_headline_is_no_rival_of_it(measured):
+    config, found, root = measured
+    config.compare.parts = ("finetune",)
+    summary, _ = compare.summarise(config, found, root, [], QUIET)
+    assert "finetune" not in summary["headline"] and "clean_only, the best rival" in summary["headline"]
+    assert "finetune" in {pair["worse"] for pair in summary["pairs"]}
 
 
 def test_without_a_gap_there_is_no_share_of_it(measured):
