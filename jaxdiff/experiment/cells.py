@@ -56,19 +56,24 @@ def plain(config: Any) -> dict:
     return json.loads(json.dumps(config.to_dict()))
 
 
+def shaping(config: dict) -> dict:
+    """The sections of a config that have a part in a cell: what is made of many of them has none."""
+    return {key: value for key, value in config.items() if key not in ("restore", "compare", "worth")}
+
+
 def request(cell: Cell) -> dict:
     """What cell.json says."""
-    config = {
-        key: value for key, value in plain(cell.config).items() if key != "restore"
-    }  # no part of any cell
-    asked = {"name": cell.name, "config": config, "samples": list(cell.samples)}
+    asked = {"name": cell.name, "config": shaping(plain(cell.config)), "samples": list(cell.samples)}
     return asked if cell.kind == "measure" else asked | {"kind": cell.kind}
 
 
 def is_done(cell: Cell, root: Path) -> bool:
     """Whether the cell was measured with this config and these samples."""
     path = root / cell.name / "measured.json"
-    return path.exists() and json.loads(path.read_text())["request"] == request(cell)
+    if not path.exists():
+        return False
+    made = json.loads(path.read_text())["request"]
+    return made | {"config": shaping(made["config"])} == request(cell)
 
 
 def read_cell(cell: Cell, root: Path) -> tuple[dict, dict[str, np.ndarray]]:

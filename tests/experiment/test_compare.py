@@ -74,6 +74,19 @@ def test_what_is_made_of_the_runs_changes_no_run():
     assert [cells.request(cell) for cell in after.values()] == [cells.request(c) for c in before.values()]
 
 
+def test_a_key_of_the_comparison_that_was_not_there_makes_no_run_again(tmp_path):
+    cell = next(iter(compare.cells_of(digits_compare.get_config(), FILE).values()))
+    made = cells.request(cell)
+    made["config"] |= {"compare": {"seeds": [0], "of_an_older_version": 1}, "worth": {}}
+    directory = tmp_path / cell.name
+    directory.mkdir(parents=True)
+    (directory / "measured.json").write_text(json.dumps({"request": made}))
+    assert cells.is_done(cell, tmp_path)
+    made["config"]["seed"] = 99
+    (directory / "measured.json").write_text(json.dumps({"request": made}))
+    assert not cells.is_done(cell, tmp_path)
+
+
 def test_views_hold_the_same_examples_for_every_number_of_clean_ones():
     from jaxdiff.experiment.data import load_data
 
