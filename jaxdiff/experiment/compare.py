@@ -64,7 +64,8 @@ def rows_of(config: ConfigDict) -> list[Row]:
         choose("compare.parts", part, names)
     if not set(names) - {settings.headline, settings.oracle, *settings.parts}:
         raise ConfigError(
-            "config.compare: every row is the oracle, the headline or part of it; there is no rival"
+            f"config.compare.parts: with {tuple(settings.parts)} every row is the oracle, the headline or part of it, "
+            "and there is no rival; leave one of them out"
         )
     return rows
 

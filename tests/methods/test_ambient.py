@@ -109,10 +109,11 @@ def test_b_is_drawn_anew_and_a_is_not():
     x = jax.random.normal(jax.random.key(0), (8, 64))
     drawn = operator.draw(jax.random.split(jax.random.key(1), 8))
     a = drawn.params["mask"]
-    draws = jax.vmap(
-        lambda key: drawn.further_corrupt(jax.random.split(key, 8), 0.25).params["mask"],
-    )
-    shown = jax.jit(draws)(jax.random.split(jax.random.key(2), 400))
+
+    def one_draw(key):
+        return drawn.further_corrupt(jax.random.split(key, 8), 0.25).params["mask"]
+
+    shown = jax.jit(jax.vmap(one_draw))(jax.random.split(jax.random.key(2), 400))
     assert not bool(jnp.any(shown & ~a))  # never more than was measured
     share = np.asarray(shown.mean(axis=0))[np.asarray(a)]
     # 400 draws of probability 0.75: each seen entry is shown about 300 times, none always.
