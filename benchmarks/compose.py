@@ -10,8 +10,8 @@ its networks ran as fast as that one.
 """
 
 import argparse
-import importlib
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -24,13 +24,17 @@ from jaxdiff.composition import BandTable, band_edges
 from jaxdiff.diffusion.gaussian import fit_gaussian
 from jaxdiff.diffusion.noise import karras_schedule
 from jaxdiff.experiment.cost import denoiser_flops
+from jaxdiff.experiment.dry_run import look_at_data
 from jaxdiff.experiment.learners import clean_method, view_method
 from jaxdiff.experiment.model import method_denoiser, residual_method
+from jaxdiff.experiment.overrides import load_config
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import Plan, make_plan
 from jaxdiff.experiment.sampling import make_sampler
 from jaxdiff.operators.measurement import Measurement
 from jaxdiff.sampling import evaluations, image_keys
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # config files import their neighbours as `configs`
 
 
 def table(values: np.ndarray, config) -> BandTable:
@@ -93,9 +97,9 @@ def make_parts(plan: Plan, config, residual_below: float) -> Parts:
 
 def load(options: argparse.Namespace):
     """Plan, config and parts; the config's own sampler with `--sampling_steps`."""
-    config = importlib.import_module(options.config.removesuffix(".py").replace("/", ".")).get_config()
+    config = load_config(options.config)
     config.sample.steps = options.sampling_steps
-    plan = make_plan(config, (config.data.image_size, config.data.image_size, config.data.channels))
+    plan = make_plan(config, look_at_data(config).shape)
     return plan, config, make_parts(plan, config, options.residual_below)
 
 

@@ -30,3 +30,16 @@ def test_training_and_sampling(script, forwards, options):
     assert row["gflop_per_s"] == pytest.approx(per_second, abs=0.06)
     assert row["images_per_s"] >= row["images_per_s_p10"] > 0 and row["compile_seconds"] > 0
     assert row["parameters"] > 0 and row["mfu"] is None and row["peak_memory_mb"] > 0
+
+
+def test_composition():
+    """The residual costs its views and more."""
+    config = BENCHMARKS.parent / "configs" / "digits_residual.py:tiny"
+    machine, *rows = printed(
+        "compose.py", f"--config={config}", "--batch=2", "--repeat=1", "--sampling_steps=3"
+    )
+    assert machine["evaluations"] == 5
+    cost = {row["method"]: row["flops_ratio"] for row in rows}
+    assert set(cost) == {"residual", "views_only", "clean_only"} and cost["clean_only"] == 1
+    assert cost["residual"] > cost["views_only"] > 0
+    assert all(row["images_per_s"] > 0 and row["ratio"] > 0 for row in rows)

@@ -1,12 +1,11 @@
 """The other configs of a config file: runs of a comparison, with the command line's changes in all of them."""
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from jaxdiff.experiment.checks import ConfigError
+from jaxdiff.experiment.overrides import load_config
 
 OF_ALL_RUNS = ("compare.", "worth.")
 
@@ -17,11 +16,8 @@ def load_variant(path: str, variant: str) -> ConfigDict:
     Raises:
       ConfigError: the file has no such variant.
     """
-    spec = importlib.util.spec_from_file_location(f"jaxdiff_config_{Path(path).stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     try:
-        return module.get_config(variant)
+        return load_config(f"{path}:{variant}")
     except ValueError as error:
         raise ConfigError(f"{path}:{variant}: {error}") from None
 
