@@ -216,6 +216,7 @@ def restore() -> ConfigDict:
     restore.tile = ConfigDict()
     # pixels that tiles of the training size share, for images that are larger; 0: such images are refused
     restore.tile.overlap = 0
+    restore.lpips = ""  # score by LPIPS too: alex:FILE or vgg:FILE, converted weights (docs/quality.md)
     restore.shown = 8  # images in pictures
     restore.name = ""  # directory under restore/; empty: after the input
     return restore

@@ -4,11 +4,9 @@
 TensorFlow graph, also passed on as `inception-2015-12-05.pb`). The graph is read without TensorFlow.
 """
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -19,21 +17,18 @@ from tensorboardX.proto.types_pb2 import DT_FLOAT
 from jaxdiff.evaluation.inception_network import EPSILON
 from jaxdiff.evaluation.inception_weights import (
     HOW_TO_GET,
+    NETWORK,
     TENSORFLOW_FILE,
-    Arrays,
-    Summary,
-    check_names,
-    checked,
     expected_shapes,
+)
+from jaxdiff.evaluation.weight_file import (
+    Arrays,
+    Layout,
+    Summary,
+    read_torch,
+    renamed,
     save_weights,
 )
-
-
-class _Layout(NamedTuple):
-    """How a public file names an array, and the order of its axes there as seen from Flax."""
-
-    name: str
-    axes: tuple[int, ...] | None = None
 
 
 def convert_weights(source: str | Path, output: str | Path) -> Summary:
@@ -76,7 +71,7 @@ def from_torch(state: Mapping[str, np.ndarray], where: str | Path = "state dict"
     """
     layouts = {name: _torch_layout(name) for name in expected_shapes()}
     state = {name: value for name, value in state.items() if not name.endswith(".num_batches_tracked")}
-    return _rename(where, state, layouts)
+    return renamed(where, state, layouts, expected_shapes(), NETWORK)
 
 
 def from_graph(graph: GraphDef, where: str | Path = "graph") -> Arrays:
@@ -105,31 +100,14 @@ def from_graph(graph: GraphDef, where: str | Path = "graph") -> Arrays:
         gamma = f"{node.name}/gamma"
         if not node.attr["scale_after_normalization"].b and gamma in constants:
             constants[gamma] = np.ones_like(constants[gamma])
-    return _rename(where, constants, {name: _graph_layout(name) for name in expected_shapes()})
+    layouts = {name: _graph_layout(name) for name in expected_shapes()}
+    return renamed(where, constants, layouts, expected_shapes(), NETWORK)
 
 
 def _read_torch(path: Path) -> Arrays:
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f'{path} is a PyTorch checkpoint; to read it once, pip install -e ".[fid]" (PyTorch), '
-            f"or convert {TENSORFLOW_FILE} instead, which needs nothing more"
-        ) from error
-    digest = re.search(r"-([0-9a-f]{8})\.pth$", path.name)  # the custom of torch.hub
-    if digest and not _file_digest(path).startswith(digest[1]):
-        raise ValueError(
-            f"{path}: its sha256 does not begin with {digest[1]}, as its name says; download it again"
-        )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch has no common class for what a damaged file raises
-        raise ValueError(f"{path} cannot be read as a PyTorch checkpoint of weights: {error}") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ValueError(
-            f"{path} holds no state dict (a mapping of names to tensors) but {type(state).__name__}"
-        )
-    return from_torch({name: value.detach().numpy() for name, value in state.items()}, path)
+    return from_torch(
+        read_torch(path, f", or convert {TENSORFLOW_FILE} instead, which needs nothing more"), path
+    )
 
 
 def _read_graph(path: Path) -> Arrays:
@@ -155,21 +133,21 @@ def _constant(where: str | Path, name: str, tensor: TensorProto) -> np.ndarray:
     return np.pad(values, (0, count - len(values)), "edge").reshape(shape)
 
 
-def _torch_layout(name: str) -> _Layout:
+def _torch_layout(name: str) -> Layout:
     path, array = _split(name)
     known = {
-        "conv/kernel": _Layout("conv.weight", (2, 3, 1, 0)),
-        "bn/scale": _Layout("bn.weight"),
-        "bn/bias": _Layout("bn.bias"),
-        "bn/mean": _Layout("bn.running_mean"),
-        "bn/var": _Layout("bn.running_var"),
-        "fc/kernel": _Layout("fc.weight", (1, 0)),
-        "fc/bias": _Layout("fc.bias"),
+        "conv/kernel": Layout("conv.weight", (2, 3, 1, 0)),
+        "bn/scale": Layout("bn.weight"),
+        "bn/bias": Layout("bn.bias"),
+        "bn/mean": Layout("bn.running_mean"),
+        "bn/var": Layout("bn.running_var"),
+        "fc/kernel": Layout("fc.weight", (1, 0)),
+        "fc/bias": Layout("fc.bias"),
     }[array]
     return known._replace(name=".".join([*path, known.name]))
 
 
-def _graph_layout(name: str) -> _Layout:
+def _graph_layout(name: str) -> Layout:
     path, array = _split(name)
     known = {
         "conv/kernel": "conv2d_params",
@@ -180,7 +158,7 @@ def _graph_layout(name: str) -> _Layout:
         "fc/kernel": "softmax/weights",
         "fc/bias": "softmax/biases",
     }[array]
-    return _Layout("/".join([*_graph_path(path), known]))
+    return Layout("/".join([*_graph_path(path), known]))
 
 
 def _split(name: str) -> tuple[list[str], str]:
@@ -220,20 +198,3 @@ def _graph_path(path: list[str]) -> list[str]:
 
 def _numbered(word: str, index: int) -> str:
     return f"{word}_{index}" if index else word
-
-
-def _rename(where: str | Path, found: Mapping[str, np.ndarray], layouts: Mapping[str, _Layout]) -> Arrays:
-    check_names(where, found, layouts, lambda name: layouts[name].name)
-    result = {}
-    for name, shape in expected_shapes().items():
-        theirs, axes = layouts[name]
-        array = np.asarray(found[theirs])
-        if axes is not None and array.ndim == len(axes):
-            array = array.transpose(axes)
-        result[name] = checked(where, theirs, array, shape)
-    return result
-
-
-def _file_digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxdiff.evaluation.lpips import Lpips
 from jaxdiff.evaluation.restoration import magnitude
 from jaxdiff.experiment.arrays import write_atomically
 from jaxdiff.experiment.checks import ConfigError
@@ -20,7 +21,7 @@ from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.priors import Prior, evenly, in_tiles, named_prior
 from jaxdiff.experiment.restore_input import Input
 from jaxdiff.experiment.restore_plan import BASELINE, ESTIMATES, RestorePlan, slug
-from jaxdiff.experiment.restore_scores import comparisons, interval_of, scores, shown
+from jaxdiff.experiment.restore_scores import comparisons, interval_of, open_perceptual, scores, shown
 from jaxdiff.experiment.restoring import (
     Cell,
     arrays_digest,
@@ -136,12 +137,14 @@ def summarise(
     asked: RestorePlan,
     table: Served,
     found: dict[Cell, Arrays],
+    perceptual: Lpips | None,
     command_line: list[str],
 ) -> dict[str, Any]:
     """restore.json."""
     settings = run.config.evaluate
     bootstrap = (settings.seed, settings.level, settings.resamples)
-    scored = {} if given.truth is None else {cell: scores(given.truth, found[cell]) for cell in table.cells}
+    truth = given.truth
+    scored = {} if truth is None else {cell: scores(truth, found[cell], perceptual) for cell in table.cells}
     rows = []
     for cell in table.cells:
         arrays = found[cell]
@@ -165,6 +168,7 @@ def summarise(
         "steps": {name: len(grid) - 1 for name, grid in asked.sigmas.items() if name not in ESTIMATES},
         "stated": stated_level(asked),
         "level": settings.level,
+        "lpips": perceptual and {"network": perceptual.network, "weights_sha256": perceptual.weights_sha256},
         "rows": rows,
         "comparisons": comparisons(scored, bootstrap) if scored else [],
         "skipped": table.skipped,
@@ -209,6 +213,7 @@ def _visible(images: np.ndarray, key: str, scale: np.ndarray) -> np.ndarray:
 def run_restore(run: Run, parts: Parts, given: Input, asked: RestorePlan, command_line: list[str]) -> Path:
     """Restore what is not done yet, and write the table, the pictures and the page; returns its path."""
     shape = next(iter(given.operators.values())).in_shape
+    perceptual = open_perceptual(run.config.restore.lpips, given.truth)
     priors = make_priors(run, parts, asked, tuple(shape))
     table = served(priors, given, asked)
     for entry in table.skipped:
@@ -219,7 +224,7 @@ def run_restore(run: Run, parts: Parts, given: Input, asked: RestorePlan, comman
         )
     found = compute(run, priors, given, asked, table.cells)
     folder = run.workdir / "restore" / asked.name
-    results = summarise(run, given, asked, table, found, command_line)
+    results = summarise(run, given, asked, table, found, perceptual, command_line)
     pictures = strips(given, asked, found)
     for cell in table.cells:
         save_strip(_path(folder, cell).with_suffix(".png"), pictures[picture_key(cell._asdict())])

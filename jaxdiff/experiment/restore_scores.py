@@ -7,7 +7,9 @@ import numpy as np
 
 from jaxdiff.evaluation.bootstrap import bootstrap_mean
 from jaxdiff.evaluation.calibration import Interval, coverage
+from jaxdiff.evaluation.lpips import Lpips, check_images, open_lpips
 from jaxdiff.evaluation.restoration import MARGIN, restoration_scores
+from jaxdiff.experiment.checks import at
 from jaxdiff.experiment.restore_plan import BASELINE
 from jaxdiff.experiment.restoring import Cell
 
@@ -17,12 +19,35 @@ def shown(images: np.ndarray) -> np.ndarray:
     return images if images.shape[-1] == 2 else np.clip(images, -1.0, 1.0)
 
 
-def scores(truth: np.ndarray, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Numbers of every image, (n,): psnr, ssim (of images above its window), nrmse of the restored image; of cells with
-    draws psnr_draw, of the first draw alone, and coverage, the share of numbers that the interval holds."""
+def open_perceptual(spec: str, truth: np.ndarray | None) -> Lpips | None:
+    """The LPIPS of `config.restore.lpips`; None where none is asked for, or there is no truth to compare with.
+
+    Raises:
+      ConfigError: no such weights, or images that its network does not take.
+    """
+    if not spec or truth is None:
+        return None
+    try:
+        measure = open_lpips(spec)
+        check_images(truth.shape, measure)
+    except (ValueError, FileNotFoundError) as error:
+        raise at("restore.lpips", error) from None
+    return measure
+
+
+def scores(
+    truth: np.ndarray, arrays: Mapping[str, np.ndarray], perceptual: Lpips | None = None
+) -> dict[str, np.ndarray]:
+    """Numbers of every image, (n,): psnr, ssim (of images above its window), nrmse, lpips (where its weights are given)
+    of the restored image; of cells with draws psnr_draw and lpips_draw, of the first draw alone, and coverage, the
+    share of numbers that the interval holds."""
     large = min(truth.shape[1:3]) > 2 * MARGIN
     names = ("psnr", *["ssim"] * large, "nrmse")
     found = restoration_scores(truth, shown(arrays["mean"]), names=names)
+    if perceptual is not None:
+        found["lpips"] = perceptual.distance(truth, shown(arrays["mean"]))
+        if "draw" in arrays:
+            found["lpips_draw"] = perceptual.distance(truth, shown(arrays["draw"]))
     if "draw" in arrays:
         found |= {"psnr_draw": restoration_scores(truth, shown(arrays["draw"]), names=("psnr",))["psnr"]}
         interval = Interval(arrays["lower"], arrays["upper"], 0.0)

@@ -40,6 +40,8 @@ SCORES = {
     "psnr_draw": ("PSNR of one draw", 2),
     "ssim": ("SSIM", 3),
     "nrmse": ("NRMSE", 3),
+    "lpips": ("LPIPS", 3),
+    "lpips_draw": ("LPIPS of one draw", 3),
 }
 NOTES = (
     "What is restored is the mean of the draws, which has the least squared error that is possible given y; a single "
@@ -119,7 +121,7 @@ def _scores(results: Mapping) -> Section | None:
         tables.append(Table(head, cells, caption) if cells else None)
     truth = mapping(results, "data").get("truth")
     lead = (
-        "PSNR and SSIM: higher is better; NRMSE: lower is better."
+        "PSNR and SSIM: higher is better; NRMSE: lower is better." + _perceptual(results)
         if truth
         else (
             "Real measurements: nobody knows the truth, so there is nothing to score; the standard deviation is what "
@@ -127,6 +129,11 @@ def _scores(results: Mapping) -> Section | None:
         )
     )
     return section("scores", "Scores", lead, tables)
+
+
+def _perceptual(results: Mapping) -> str:
+    network = mapping(results, "lpips").get("network")
+    return f" LPIPS (version 0.1, {network}): lower is more alike." if network else ""
 
 
 def _percent(entry: Mapping) -> str:

@@ -24,7 +24,8 @@ from jaxdiff.evaluation.inception_network import (
     average_pool,
     max_pool,
 )
-from jaxdiff.evaluation.inception_weights import expected_shapes, load_weights, save_weights
+from jaxdiff.evaluation.inception_weights import expected_shapes, load_weights
+from jaxdiff.evaluation.weight_file import save_weights
 
 # sha256 of the sorted "name shape" lines of the state dict of pytorch-fid's fid_inception_v3(), version 0.3.0
 PYTORCH_FID = "d84f693f2abd7fea61cb31c87d3b2f268bf707c1bae1db219afdad3363959cb0"
@@ -510,7 +511,7 @@ def test_features_without_weights_say_how_to_get_them(tmp_path):
         inception_features(path, output="logit")
     for content in (b"PK\x03\x04 cut off", b"\x80\x02}q\x00.", b""):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="is no .npz of Inception weights"):
+        with pytest.raises(ValueError, match="is no .npz of FID Inception weights"):
             inception_features(path)
     np.savez(path, other=np.zeros(3))
     with pytest.raises(ValueError, match="472 missing.*1 not of this network: other"):
