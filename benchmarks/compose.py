@@ -2,11 +2,14 @@
 
     python benchmarks/compose.py
     python benchmarks/compose.py --config=configs/digits_everything.py --batch=64 --repeat=5
+    python benchmarks/compose.py --workdir=runs/digits_residual
 
-The plan, the fusion, the stacking and the sampler are those of the config; the networks' parameters are random, the
-Gaussian is fitted to random smooth images. Each method is sampled in turn (A B C A B C ...). 'ratio' is time over that
-of `clean_only`, the full-size network alone; 'flops_ratio' the same of products, so what the composition costs if all
-its networks ran as fast as that one.
+The plan, the fusion and the sampler are those of the config; the networks' parameters are random, the Gaussian is
+fitted to random smooth images, and in the stacking every candidate has a weight at every noise level (the residual
+below `--residual_below`): the most that the composition can cost. With `--workdir` all of it is that of a trained run,
+in which a candidate is not computed at noise levels where it has no weight. Each method is sampled in turn (A B C A B
+C ...). 'ratio' is time over that of `clean_only`, the full-size network alone; 'flops_ratio' the same of products, as if
+every candidate were computed: what the composition would cost if all its networks ran as fast as that one.
 """
 
 import argparse
@@ -19,20 +22,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import timing
+from rich.console import Console
 
 from jaxdiff.composition import BandTable, band_edges
 from jaxdiff.diffusion.gaussian import fit_gaussian
 from jaxdiff.diffusion.noise import karras_schedule
 from jaxdiff.experiment.cost import denoiser_flops
+from jaxdiff.experiment.data import load_data
 from jaxdiff.experiment.dry_run import look_at_data
 from jaxdiff.experiment.learners import clean_method, view_method
 from jaxdiff.experiment.model import method_denoiser, residual_method
 from jaxdiff.experiment.overrides import load_config
 from jaxdiff.experiment.parts import Parts
+from jaxdiff.experiment.pipeline import train
 from jaxdiff.experiment.plan import Plan, make_plan
 from jaxdiff.experiment.sampling import make_sampler
+from jaxdiff.experiment.stages import Run, unfinished
 from jaxdiff.operators.measurement import Measurement
 from jaxdiff.sampling import evaluations, image_keys
+from jaxdiff.training.stopping import StopRequest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # config files import their neighbours as `configs`
 
@@ -95,11 +103,22 @@ def make_parts(plan: Plan, config, residual_below: float) -> Parts:
     )
 
 
+def trained_parts(plan: Plan, config, workdir: Path) -> Parts:
+    """The parts of a run of this config that is done."""
+    console = Console(stderr=True)
+    run = Run(plan, config, load_data(config, console), workdir, console, StopRequest())
+    if missing := unfinished(run):
+        raise SystemExit(f"{workdir}: not trained yet: {', '.join(missing)}")
+    return train(run)
+
+
 def load(options: argparse.Namespace):
     """Plan, config and parts; the config's own sampler with `--sampling_steps`."""
     config = load_config(options.config)
     config.sample.steps = options.sampling_steps
     plan = make_plan(config, look_at_data(config).shape)
+    if options.workdir:
+        return plan, config, trained_parts(plan, config, options.workdir)
     return plan, config, make_parts(plan, config, options.residual_below)
 
 
@@ -109,6 +128,9 @@ def main() -> None:
     parser.add_argument("--config", default="configs/digits_residual.py")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--sampling_steps", type=int, default=18)
+    parser.add_argument(
+        "--workdir", type=Path, help="of a run that is done: its parts instead of random ones"
+    )
     parser.add_argument("--residual_below", type=float, default=10.0, help="the residual's weight is 0 above")
     parser.add_argument("--repeat", type=int, default=10)
     parser.add_argument("--methods", nargs="*", default=["residual", "views_only", "clean_only"])
