@@ -8,7 +8,7 @@ The plan, the fusion and the sampler are those of the config; the networks' para
 fitted to random smooth images, and in the stacking every candidate has a weight at every noise level (the residual
 below `--residual_below`): the most that the composition can cost. With `--workdir` all of it is that of a trained run,
 in which a candidate is not computed at noise levels where it has no weight. Each method is sampled in turn (A B C A B
-C ...). 'ratio' is time over that of `clean_only`, the full-size network alone; 'flops_ratio' the same of products, as if
+C ...). 'ratio' is time over that of `clean_only`, one full-size network; 'flops_ratio' the same of products, as if
 every candidate were computed: what the composition would cost if all its networks ran as fast as that one.
 """
 
