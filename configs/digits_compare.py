@@ -66,7 +66,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def base() -> ConfigDict:
-    config = digits.get_config("Digits: what 100 clean and 3,700 imperfect ones are good for")
+    config = digits.get_config("Digits: what a few clean and many imperfect ones are good for")
     config.data.split_seed = SPLIT
     config.data.limit = 5000
     config.data.reserved = 500
