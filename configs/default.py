@@ -414,7 +414,8 @@ def get_config() -> ConfigDict:
     posterior.cg_steps = 3  # mmps: conjugate-gradient steps
     crosstable.sigma = 0.01  # noise level at which one_step asks the network
     crosstable.wavelet = wavelet()
-    crosstable.images = 0  # held-out images, evenly spaced; 0: all
+    crosstable.part = "held_out"  # images that are tested on; reference | tuning: to choose settings on
+    crosstable.images = 0  # of them, evenly spaced; 0: all
     crosstable.batch = 16  # images at a time
     crosstable.seed = 1  # of the measurements of the held-out images
     crosstable.shown = 4  # images on the page

@@ -1,8 +1,8 @@
 """`--mode=crosstable`: models trained at one acceleration of MRI, tested at another.
 
 `config.crosstable.runs` names variants of the config file, a model each. Every run is a cell (see `cells`): its process
-trains the model and reconstructs the same held-out measurements at every acceleration; one more cell, `baselines`, does
-what needs no model. A cell leaves
+trains the model and reconstructs the same measurements of held-out images at every acceleration; one more cell,
+`baselines`, does what needs no model. A cell leaves
 
     stages/         the trained model
     test_R<R>.npz   per acceleration: scores of every image and method, and a few images; kept when it is resumed
@@ -42,6 +42,7 @@ from jaxdiff.report.terminal import print_crosstable
 from jaxdiff.training.stopping import StopRequest
 
 BASELINES = "baselines"
+PARTS = ("held_out", "reference", "tuning")
 
 
 def tested_operator(config: ConfigDict, acceleration: float, shape: tuple[int, ...]) -> LinearOperator:
@@ -70,6 +71,11 @@ def cells_of(config: ConfigDict, config_name: str) -> dict[str, Cell]:
             f"config.crosstable.runs is empty: {config_name} compares nothing; see configs/brain_mri.py"
         )
     check_methods(tuple(config.crosstable.methods))
+    choose("crosstable.part", config.crosstable.part, PARTS)
+    if not config.data[config.crosstable.part]:
+        raise ConfigError(
+            f"config.crosstable.part: config.data.{config.crosstable.part} is 0, there is nothing to test on"
+        )
     if not config.crosstable.accelerations or BASELINES in config.crosstable.runs:
         raise ConfigError(
             f"config.crosstable: at least one acceleration is needed, and no run may be called '{BASELINES}'"
@@ -92,9 +98,10 @@ def _test(
     """Scores of every method, and a few of its images, at one acceleration."""
     settings = config.crosstable
     operator = tested_operator(config, acceleration, data.image_shape)
-    rows = evenly(len(data.held_out), settings.images)
-    truth = data.held_out[rows]
-    measured = data.measured_held_out(operator, settings.seed).take(rows)
+    images = getattr(data, settings.part)
+    rows = evenly(len(images), settings.images)
+    truth = images[rows]
+    measured = data.measured_part(settings.part, operator, settings.seed).take(rows)
     shown = evenly(len(rows), settings.shown)
     arrays = {"truth": truth[shown]}
     for name in names:
@@ -134,7 +141,7 @@ def reconstruct_cell(config: Any, directory: Path, root: Path, asked: dict, cons
         "stages": stages,
         "trained_on": _trained_on(config, prior),
         "data": {"counts": data.counts, "image_shape": list(data.image_shape), "report": data.report},
-        "held_out": data.digests["held_out"],
+        "tested_on": data.digests[config.crosstable.part],
         "seconds": time.monotonic() - began,
         "device": device_name(),
     }
@@ -172,7 +179,7 @@ def summarise(
     measured = {
         name: json.loads((root / cell.name / "measured.json").read_text()) for name, cell in cells.items()
     }
-    if len({entry["held_out"] for entry in measured.values()}) > 1:
+    if len({entry["tested_on"] for entry in measured.values()}) > 1:
         raise ConfigError("config.crosstable.runs: their configs hold out different images")
     for name, entry in measured.items():
         for acceleration in settings.accelerations:
@@ -203,7 +210,7 @@ def summarise(
         "device": first["device"],
         "versions": versions(),
         "seed": config.seed,
-        "data": {"source": config.data.source, **first["data"]},
+        "data": {"source": config.data.source, "part": settings.part, **first["data"]},
         "accelerations": list(settings.accelerations),
         "runs": {
             name: {key: entry[key] for key in ("trained_on", "stages", "seconds")}

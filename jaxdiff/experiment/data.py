@@ -74,8 +74,8 @@ class ExperimentData(NamedTuple):
     counts: dict[str, int]
     report: dict[str, Any]
     digests: dict[str, str]  # by part, of the numbers of its examples: equal where they are the same examples
-    # (operator, seed) -> measurements of the held-out images
-    measured_held_out: Callable[[LinearOperator, int], Dataset]
+    # ('held_out', 'tuning' or 'reference', operator, seed) -> measurements of that part's images
+    measured_part: Callable[[str, LinearOperator, int], Dataset]
 
     def clean_images(self) -> np.ndarray:
         """The clean training images (at most `CLEAN_LIMIT`), (n, H, W, C)."""
@@ -178,8 +178,8 @@ def load_data(config: Any, console: Console) -> ExperimentData:
     images = {part: source.gather(parts[part]) for part in ("tuning", "held_out", "reference")}
     digests = {name: hashlib.sha256(np.sort(rows).tobytes()).hexdigest() for name, rows in parts.items()}
 
-    def measured_held_out(operator, seed):
-        return view_dataset(source, parts["held_out"], operator, seed, 0.0, limit, "held out")
+    def measured_part(part, operator, seed):
+        return view_dataset(source, parts[part], operator, seed, 0.0, limit, part.replace("_", " "))
 
     return ExperimentData(
         image_shape=shape,
@@ -191,7 +191,7 @@ def load_data(config: Any, console: Console) -> ExperimentData:
         counts=counts,
         report=report,
         digests=digests,
-        measured_held_out=measured_held_out,
+        measured_part=measured_part,
     )
 
 

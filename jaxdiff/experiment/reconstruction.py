@@ -6,7 +6,7 @@ that draws from the posterior gives the mean of its draws and their standard dev
 
     ambient_dps   networks that are told what they see; A~ as in training, drawn once for each image, its coil maps
                   those of the measurement
-    dps, mmps     networks of whole images
+    dps, mmps     networks of whole images; dps takes the steps that ambient_dps does
 """
 
 from collections.abc import Callable
@@ -83,13 +83,13 @@ def _summary(draws: jax.Array) -> Reconstruction:
     return Reconstruction(draws.mean(axis=0), size.std(axis=0, ddof=min(1, len(draws) - 1)))
 
 
-def _draws(method: str, *names: str) -> Callable[[Prior, Any], Way]:
-    """Draws by the guidance `method`, with these of the settings."""
+def _draws(method: str, *names: str, **fixed: Any) -> Callable[[Prior, Any], Way]:
+    """Draws by the guidance `method`, with these of the settings, and with what is fixed."""
 
     def way(prior, settings):
         options = settings.posterior
         sigmas = karras_schedule(options.steps, options.sigma_min, options.sigma_max, options.rho)
-        given = {name: options[name] for name in names}
+        given = {name: options[name] for name in names} | fixed
 
         @jax.jit
         def summary(parts, operator, y, sigma_y, key):
@@ -113,7 +113,8 @@ WITHOUT_MODEL: dict[str, Callable[..., Way]] = {"zero_filled": zero_filled, "wav
 WITH_MODEL: dict[str, Callable[..., Way]] = {
     "one_step": one_step,
     "ambient_dps": _draws("ambient_dps", "norm", "scale"),
-    "dps": _draws("dps", "norm", "scale"),
+    # The step of `ambient_dps`, so that what differs is the prior.
+    "dps": _draws("dps", "norm", "scale", eta=0.0, process="ve"),
     "mmps": _draws("mmps", "cg_steps"),
 }
 NEEDS_MASK = (

@@ -20,14 +20,17 @@ from jaxdiff.composition import BandTable
 from jaxdiff.data.dataset import clean_dataset, view_dataset
 from jaxdiff.data.mixture import annotated
 from jaxdiff.diffusion.gaussian import Gaussian
+from jaxdiff.diffusion.noise import NatsNoise
 from jaxdiff.experiment import learners, model
 from jaxdiff.experiment.cost import stage_cost
 from jaxdiff.experiment.data import ExperimentData, StageData, restored_data, training_data
+from jaxdiff.experiment.distilling import DistillPlan
 from jaxdiff.experiment.entries import stage_plans
 from jaxdiff.experiment.parts import Frozen, Parts
 from jaxdiff.experiment.plan import Plan, StagePlan
 from jaxdiff.experiment.stages import Run
 from jaxdiff.experiment.view_stages import shared_data
+from jaxdiff.methods import distill
 from jaxdiff.operators import Measurement
 from jaxdiff.training.sharding import state_sharding
 from jaxdiff.training.state import init_state, make_optimizer
@@ -101,12 +104,16 @@ def stand_in_data(plan: Plan, given: Mapping[str, Measurement]) -> ExperimentDat
         counts={},
         report={},
         digests={},
-        measured_held_out=lambda operator, seed: None,
+        measured_part=lambda part, operator, seed: None,
     )
 
 
 def _array(*shape: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def _table(bands: int, columns: int) -> BandTable:
+    return BandTable(_array(bands), _array(bands, columns))
 
 
 def _gaussian(shape: tuple[int, ...], rank: int) -> Gaussian:
@@ -126,14 +133,14 @@ def abstract_parts(plan: Plan, config: Any, clean: int) -> Parts:
         v.name: _gaussian(v.operator.out_shape, rank) for v in plan.views if plan.composes and not v.of_images
     }
     names = [*plan.stages, *(view.stage_name for view in plan.views)]
-    table = BandTable(_array(bands), _array(bands, len(plan.candidates)))
+    table = _table(bands, len(plan.candidates))
     fused = plan.views and config.composition.fusion != "sum"
     return Parts(
         reference=gaussian,
         gaussian=gaussian,
         operators={view.name: view.operator for view in plan.views},
         view_gaussians=marginals,
-        fusion=BandTable(_array(bands), _array(bands, len(plan.views))) if fused else None,
+        fusion=_table(bands, len(plan.views)) if fused else None,
         stacking={"views_only": table},
         sigma_data=Frozen(dict.fromkeys(names, 0.5)),
         sigma_min=Frozen({view.name: 0.1 for view in plan.views if view.method == "omni"}),
@@ -210,8 +217,33 @@ def kept_for_backward(factory: Callable[[Any], Any], params: Any, frozen: Any, e
 
 def sketch_stage(run: Run, name: str, plan: StagePlan, parts: Parts, mesh: Mesh) -> tuple[StageSketch, Any]:
     """The stage `name`, and the shapes of the parameters that it would leave."""
-    factory, example = stage_factory(run.plan, run.config, name), _example(run, name)
-    frozen, settings = {"parts": _given_to(run.plan, name, parts)}, plan.settings
+    factory, frozen = stage_factory(run.plan, run.config, name), {"parts": _given_to(run.plan, name, parts)}
+    return _sketch(name, plan, factory, frozen, _example(run, name), mesh)
+
+
+def sketch_student(run: Run, distilled: DistillPlan, parts: Parts, mesh: Mesh) -> StageSketch:
+    """The stage of `--mode=distill`, with what all the others would have left in `parts`."""
+    plan, columns = run.plan, len(run.plan.candidates)
+    weights = {"views_only": columns, **dict.fromkeys(model.RESIDUALS, columns + 1)}
+    weights |= dict.fromkeys(model.ON_CLEAN, 2)
+    tables = {name: _table(run.config.bands.count, count) for name, count in weights.items()}
+    clean = [name for name in plan.stages if name.split("/")[0] == "clean_only"]
+    parts = parts.replace(stacking=tables, clean_only=(clean or ["clean_only"])[0])
+    sigma_data = distilled.stage.sigma_data or 0.5
+    noise = NatsNoise(*distilled.noise_range, sigma_data, distilled.spread)
+
+    def factory(frozen):
+        teacher = model.method_denoiser(plan, frozen["parts"], run.config, distilled.method)
+        return distill(distilled.stage.network, noise, sigma_data, teacher)
+
+    name, example = f"distill/{distilled.key}", run.data.clean.example()
+    return _sketch(name, distilled.stage, factory, {"parts": parts}, example, mesh)[0]
+
+
+def _sketch(
+    name: str, plan: StagePlan, factory: Callable[[Any], Any], frozen: Any, example: Measurement, mesh: Mesh
+) -> tuple[StageSketch, Any]:
+    settings = plan.settings
     optimizer = make_optimizer(settings.optimizer)
 
     def fresh(frozen):
@@ -232,9 +264,15 @@ def sketch_stage(run: Run, name: str, plan: StagePlan, parts: Parts, mesh: Mesh)
 
 
 def sketch_stages(
-    plan: Plan, config: Any, clean: int, given: Mapping[str, Measurement], mesh: Mesh, workdir: Path
+    plan: Plan,
+    config: Any,
+    clean: int,
+    given: Mapping[str, Measurement],
+    mesh: Mesh,
+    workdir: Path,
+    distilled: DistillPlan | None = None,
 ) -> list[StageSketch]:
-    """All stages in the order in which they would run."""
+    """All stages in the order in which they would run, that of a distillation last."""
     data = stand_in_data(plan, given)
     run = Run(plan, config, data, workdir, Console(quiet=True), StopRequest())
     parts, found = abstract_parts(plan, config, clean), []
@@ -242,4 +280,4 @@ def sketch_stages(
         sketch, params = sketch_stage(run, name, stage, parts, mesh)
         found.append(sketch)
         parts = parts.with_params(name.split("/lap")[0], params)
-    return found
+    return found if distilled is None else [*found, sketch_student(run, distilled, parts, mesh)]

@@ -21,7 +21,7 @@ SCORES = {
 }
 ERROR_GAIN = 4
 NOTES = (
-    "All scores are of magnitudes, over the same held-out images and the same measurements for all rows; intervals are "
+    "All scores are of magnitudes, over the same images and the same measurements for all rows; intervals are "
     "over images. Slices of one volume are alike, so that intervals over slices are narrower than over subjects.",
     "One step is one evaluation of a network that was trained on undersampled k-space and is told which lines it sees. "
     "Models of whole images (fully sampled, or from L1-wavelet reconstructions) have no such row.",
@@ -132,8 +132,10 @@ def render_crosstable(table: Mapping, arrays: gallery.Arrays) -> str:
     data = mapping(table, "data")
     facts = [str(data.get("source", ""))]
     counts = mapping(data, "counts")
-    if counts.get("held_out") is not None:
-        facts.append(f"{counts['held_out']} held-out images")
+    tested = max((int(entry.get("images") or 0) for entry in table.get("rows") or []), default=0)
+    part = str(data.get("part") or "held_out").replace("_", "-")
+    if tested:
+        facts.append(f"tested on {tested} of {counts.get(part.replace('-', '_'), tested)} {part} images")
     facts += [f"seed {table['seed']}"] if table.get("seed") is not None else []
     facts += [str(table["device"])] if table.get("device") else []
     parts = [

@@ -114,7 +114,7 @@ def test_all_cells_are_tested_on_the_same_measurements():
         config = brain_mri.get_config(run)
         data = load_data(config, CONSOLE)
         operator = crosstable.tested_operator(config, 4, data.image_shape)
-        measured.append(data.measured_held_out(operator, 1).take(np.arange(4)))
+        measured.append(data.measured_part("held_out", operator, 1).take(np.arange(4)))
         assert data.counts["view/mri"] == 80 - 3 * 8 - 12 - 6 and data.counts["held_out"] == 12
     jax.tree.map(np.testing.assert_array_equal, *measured)
 

@@ -147,3 +147,20 @@ def test_batches_do_not_change_what_is_found_and_draws_keep_their_spread(monkeyp
 def test_unknown_methods_are_named_with_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'one_step'"):
         check_methods(("onestep",))
+
+
+def test_dps_takes_the_steps_of_ambient_dps(monkeypatch):
+    """So that the priors are compared and not the samplers: Euler's step in the coordinates of X + sigma Z."""
+    told = []
+
+    def spy(method, denoiser, operator, y, sigma_y, keys, sigmas, **given):
+        told.append(given)
+        return jnp.zeros((2, len(y), *SHAPE))
+
+    monkeypatch.setattr(priors, "posterior_draws", spy)
+    measured = measure(OPERATOR, RNG.normal(size=(3, *SHAPE)).astype(np.float32), np.arange(3), seed=0)
+    options = {**POSTERIOR, "norm": "plain", "scale": 3.0}
+    with jax.disable_jit():
+        way = reconstruction.WITH_MODEL["dps"](Prior(WHOLE, Parts()), ConfigDict({"posterior": options}))
+        way(OPERATOR.with_params(jax.tree.map(jnp.asarray, measured.params)), measured, jax.random.key(0))
+    assert told == [{"norm": "plain", "scale": 3.0, "eta": 0.0, "process": "ve"}]
