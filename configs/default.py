@@ -372,6 +372,8 @@ def get_config() -> ConfigDict:
     compare.baseline = ""  # the row from the clean examples alone
     compare.oracle = ""  # the row for which everything is clean
     compare.headline = ""  # the row whose gap closed is the headline
+    # rows whose training took more than this share more operations than the oracle's are named
+    compare.tolerance = 0.2
     compare.parts = ()  # rows that the headline's is made of: in the table, but no rivals of it
     compare.workers = 0  # runs at a time; 0: one for each core of a CPU, one on an accelerator
 

@@ -23,8 +23,11 @@ from jaxdiff.evaluation.gap import NoGap, gap_closed
 from jaxdiff.experiment.arrays import write_atomically
 from jaxdiff.experiment.cells import Cell, read_cell, run_cells, worker_count
 from jaxdiff.experiment.checks import ConfigError, choose
+from jaxdiff.experiment.data import open_clean
+from jaxdiff.experiment.equal_compute import beyond_budget
 from jaxdiff.experiment.results import versions
 from jaxdiff.experiment.sample_quality import sample_scores
+from jaxdiff.experiment.seen_images import seen_by
 from jaxdiff.experiment.variants import changes, load_variant, reaching_runs, with_changes
 from jaxdiff.report.compare_page import write_compare_page
 from jaxdiff.report.sentences import winner_sentence
@@ -115,9 +118,11 @@ def cells_of(config: ConfigDict, config_name: str) -> dict[tuple[str, int], Cell
     return found
 
 
-def _nats(cells: Mapping, rows: list[Row], root: Path, seeds) -> dict[str, np.ndarray]:
-    """Nats over the Gaussian of every row, (seeds, images)."""
-    found = {row.name: [] for row in rows}
+def _nats(
+    cells: Mapping, rows: list[Row], root: Path, seeds
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Nats over the Gaussian of every row, (seeds, images), and what each noise level adds to their mean, (S,)."""
+    found, parts = {row.name: [] for row in rows}, {row.name: [] for row in rows}
     for seed in seeds:
         for row in rows:
             errors = read_cell(cells[row.run, seed], root)[1]
@@ -127,8 +132,11 @@ def _nats(cells: Mapping, rows: list[Row], root: Path, seeds) -> dict[str, np.nd
                 raise ConfigError(
                     f"config.compare.rows.{row.name}: '{row.run}' has no '{row.method}', it has {known}"
                 )
-            found[row.name].append(certificate.nats(errors["gaussian"], errors[key], errors["sigmas"]))
-    return {name: np.stack(values) for name, values in found.items()}
+            bands = certificate.band_contributions(errors["gaussian"], errors[key], errors["sigmas"])
+            found[row.name].append(bands.sum(axis=1))
+            parts[row.name].append(bands.mean(axis=0))
+    nats = {name: np.stack(values) for name, values in found.items()}
+    return nats, {name: np.mean(values, axis=0) for name, values in parts.items()}
 
 
 def _gap(values: np.ndarray, baseline: np.ndarray, oracle: np.ndarray, bootstrap: Mapping) -> dict | None:
@@ -149,15 +157,18 @@ def summarise(
         "level": config.evaluate.level,
         "n_resamples": config.evaluate.resamples,
     }
-    nats = _nats(cells, rows, root, seeds)
+    nats, contributions = _nats(cells, rows, root, seeds)
     baseline, oracle = nats[settings.baseline], nats[settings.oracle]
-    entries, curves, drawn = [], {}, {}
+    entries, curves, drawn, seen = [], {}, {}, {}
+    source = open_clean(cells[rows[0].run, seeds[0]].config)
     calls = evaluations(config.sample.sampler, karras_schedule(config.sample.steps))
     for row in rows:
         measured, errors = read_cell(cells[row.run, seeds[0]], root)
         method, values = measured["methods"][row.method], nats[row.name]
         pixels = int(np.prod(measured["data"]["image_shape"]))
         mean = over_seeds_and_images(values, **bootstrap)
+        counts = measured["data"]["counts"]
+        seen[row.name] = seen_by(cells[row.run, seeds[0]].config, row.method, source, counts)
         entries.append(
             {
                 "name": row.name,
@@ -172,7 +183,7 @@ def summarise(
                 "sampling_gflop_per_image": method["denoiser_flops"] * calls / 1e9,
                 "seconds": method["seconds"],
                 "parameters": method["parameters"],
-                "quality": {},
+                "saw": seen[row.name].counts(),
             }
         )
         curves[row.name] = (errors[row.method.replace("/", "|")].mean(axis=0) / pixels).tolist()
@@ -180,18 +191,23 @@ def summarise(
         with np.load(path, allow_pickle=False) as stored:
             drawn[row.name] = stored["images"]
     first = cells[next(row.run for row in rows if row.name == settings.baseline), seeds[0]]
-    scores, held_out = sample_scores(first.config, drawn, root / "features", console)
+    scores, copies, held_out = sample_scores(first.config, drawn, seen, root / "features", console)
     for entry in entries:
-        entry["quality"] = scores[entry["name"]]
+        entry |= {"quality": scores[entry["name"]], "near_copies": copies[entry["name"]]}
     shown = settings.shown
     arrays = {f"samples/{name}": images[:shown] / np.float32(127.5) - 1 for name, images in drawn.items()}
     arrays["real"] = held_out[:shown]
-    return _compared(
-        config, nats, entries, curves, errors["sigmas"], measured, bootstrap, command_line
-    ), arrays
+    gains = {
+        name: (values - contributions[settings.baseline]).tolist() for name, values in contributions.items()
+    }
+    of_sigma = {
+        "curves": {"sigma": errors["sigmas"].tolist(), "per_pixel_error": curves},
+        "bands": {"sigma": errors["sigmas"].tolist(), "nats_over_baseline": gains},
+    }
+    return _compared(config, nats, entries, of_sigma, measured, bootstrap, command_line), arrays
 
 
-def _compared(config, nats, entries, curves, sigmas, measured, bootstrap, command_line) -> dict:
+def _compared(config, nats, entries, of_sigma, measured, bootstrap, command_line) -> dict:
     settings = config.compare
     rivals = [name for name in nats if name not in (settings.headline, settings.oracle)]
     versus = {
@@ -209,8 +225,10 @@ def _compared(config, nats, entries, curves, sigmas, measured, bootstrap, comman
         "clean": settings.clean,
         "data": {"source": config.data.source, "counts": measured["data"]["counts"]},
         "headline": winner_sentence(settings.headline, ranked, versus, gap),
+        "baseline": settings.baseline,
+        "warnings": beyond_budget(entries, settings.oracle, settings.tolerance),
         "rows": entries,
-        "curves": {"sigma": sigmas.tolist(), "per_pixel_error": curves},
+        **of_sigma,
         "pairs": [
             {"better": settings.headline, "worse": name, **versus[name]}
             for name in sorted(rivals, key=lambda name: -means[name])
@@ -230,6 +248,11 @@ def run(
     if not config.data.reference:
         raise ConfigError(
             "config.data.reference: a comparison needs a Gaussian that is the same for all rows"
+        )
+    if not config.compare.tolerance >= 0:
+        raise ConfigError(
+            f"config.compare.tolerance: a share of the oracle's operations, at least 0 (0.2: a fifth more), got "
+            f"{config.compare.tolerance}"
         )
     if config.compare.shown < 1:
         raise ConfigError(f"config.compare.shown: at least 1 sample of a row, got {config.compare.shown}")

@@ -1,4 +1,4 @@
-"""Scores of samples against the held-out images, and how many of them are near copies of the clean training images."""
+"""Scores of samples against the held-out images, and how many of them are near copies of what was learnt from."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,24 +8,25 @@ import numpy as np
 from rich.console import Console
 
 from jaxdiff.data.pixels import to_bytes
+from jaxdiff.data.sources import Source
 from jaxdiff.evaluation.classifier import cached_classifier, dataset_name
 from jaxdiff.evaluation.feature_network import classifier_features
 from jaxdiff.evaluation.features import FeatureExtractor
 from jaxdiff.evaluation.inception import inception_features
 from jaxdiff.evaluation.memorization import similarity
 from jaxdiff.evaluation.quality import measure
-from jaxdiff.experiment.data import load_data, open_clean
+from jaxdiff.experiment.data import open_clean
+from jaxdiff.experiment.seen_images import ImageFeatures, Seen
 
 LEFT_OUT = ("samples", "reference", "projections")  # of the names of `measure`: the same for all rows
 LEAST = 99  # held-out images that a 99th percentile needs
 
 
-def make_extractor(config: Any, folder: Path, console: Console) -> FeatureExtractor | None:
+def make_extractor(config: Any, source: Source, folder: Path, console: Console) -> FeatureExtractor | None:
     """Inception where `config.evaluate.inception` names its weights; else a classifier trained on the data's own labels
     and kept in `folder`; None where there are no labels."""
     if config.evaluate.inception:
         return inception_features(config.evaluate.inception)
-    source = open_clean(config)
     if source.labels is None:
         return None
     return classifier_features(
@@ -33,33 +34,63 @@ def make_extractor(config: Any, folder: Path, console: Console) -> FeatureExtrac
     )
 
 
-def sample_scores(
-    config: Any, samples: Mapping[str, np.ndarray], folder: Path, console: Console
-) -> tuple[dict[str, dict[str, float]], np.ndarray]:
-    """{name: scores} of samples (uint8), and the held-out images they are measured against, in [-1, 1].
+def near_copies(
+    samples: np.ndarray, features: ImageFeatures, seen: Seen, most: int, level: float
+) -> dict[str, float | int]:
+    """How many of the samples are nearer to an image that was learnt from than the held-out images' 99th percentile.
 
     Args:
-      config: of a run that has the clean training images that samples might copy.
-      samples: by name, (n, H, W, C).
+      samples: features (n, d).
+      features: of the source's images.
+      seen: by the row that drew them.
+      most: held-out images, the control.
+      level: of the interval.
+
+    Returns:
+      'share', 'low', 'high', 'expected', 'p_value' (see `evaluation.memorization`), 'samples', and how many images the
+      samples were held against: 'clean', 'behind', 'held_out'; {} where there are too few held-out images, or nothing
+      that was learnt from is known.
+    """
+    held_out = seen.held_out[:most]
+    if len(held_out) < LEAST or not len(seen.rows):
+        return {}
+    found = similarity(samples, features.of_training(seen), features.of(held_out), level=level)
+    said = {name: float(getattr(found, name)) for name in ("share", "low", "high", "expected", "p_value")}
+    behind = sum(map(len, seen.behind.values()))
+    counts = {"clean": len(seen.clean), "behind": behind, "unknown": sum(seen.unknown.values())}
+    return said | {"samples": len(samples), "held_out": len(held_out)} | counts
+
+
+def sample_scores(
+    config: Any,
+    samples: Mapping[str, np.ndarray],
+    seen: Mapping[str, Seen],
+    folder: Path,
+    console: Console,
+) -> tuple[dict[str, dict[str, float]], dict[str, dict], np.ndarray]:
+    """{name: scores} and {name: near copies} of samples, and the held-out images, in [-1, 1].
+
+    Args:
+      config: of a run with the source and the held-out images of all.
+      samples: by name, uint8 (n, H, W, C).
+      seen: by name, what each has learnt from.
       folder: where a classifier is kept.
       console: for progress.
     """
-    data = load_data(config, console)
-    held_out = data.held_out[: config.evaluate.max_images]
-    extractor = make_extractor(config, folder, console)
+    source, settings = open_clean(config), config.evaluate
+    held_out = source.gather(next(iter(seen.values())).held_out[: settings.max_images])
+    extractor = make_extractor(config, source, folder, console)
     if extractor is None:
-        return {name: {} for name in samples}, held_out
-    real = to_bytes(held_out)
-    train = extractor.features(to_bytes(data.clean_images()))
-    control, scores = extractor.features(real), {}
+        return {name: {} for name in samples}, {name: {} for name in samples}, held_out
+    real, features = to_bytes(held_out), ImageFeatures(source, extractor, console)
+    scores, copies = {}, {}
     for name, images in samples.items():
-        found = measure(images, real, extractor, seed=config.evaluate.seed)
-        found = {
-            key: value
+        found = measure(images, real, extractor, seed=settings.seed)
+        scores[name] = {
+            key: float(value)
             for key, value in found.items()
             if not key.startswith(LEFT_OUT) and "_projections" not in key
         }
-        if len(control) >= LEAST:
-            found["near_copies"] = similarity(extractor.features(images), train, control).share
-        scores[name] = {key: float(value) for key, value in found.items()}
-    return scores, held_out
+        drawn = extractor.features(images)
+        copies[name] = near_copies(drawn, features, seen[name], settings.max_images, settings.level)
+    return scores, copies, held_out

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxdiff.report import compare_facts as facts
 from jaxdiff.report import figures, gallery
 from jaxdiff.report.blocks import Folded, Remarks, Section, Table, row, section
+from jaxdiff.report.compare_facts import label
 from jaxdiff.report.figures import Frame, Looks
 from jaxdiff.report.numbers import (
     ABSENT,
     count,
     decimals,
-    duration,
     fixed,
     interval,
     present,
@@ -50,9 +51,9 @@ ERROR = Frame(
     log_y=True,
 )
 LEAD = (
-    "The score is the certificate ½ ∫ (error of the Gaussian denoiser − error of the method) σ⁻⁴ d(σ²) on "
-    "held-out clean images. Every method saw the same data; intervals are bootstrapped over training seeds "
-    "and held-out images together."
+    "The score is the certificate ½ ∫ (error of the Gaussian denoiser − error of the method) σ⁻⁴ d(σ²){over} on "
+    "held-out clean images, the same for all. Methods did not all see the same data: the table below says what each "
+    "saw. Intervals are bootstrapped over training seeds and held-out images together."
 )
 NOTES = (
     "A gap closed of 0.8 says that the method comes 80\u00a0% of the way from the few clean images to all "
@@ -60,7 +61,7 @@ NOTES = (
     "With three seeds or fewer the intervals are somewhat narrow: so few seeds tell little about their own "
     "spread. The values of each seed are in the table.",
     "Equal images seen is not equal work: the cost table counts floating-point operations, and sampling is "
-    "counted apart from training.",
+    "counted apart from training. Rows that took more than the oracle are named there.",
 )
 
 
@@ -73,11 +74,6 @@ def _rows(compare: Mapping) -> dict[str, Mapping]:
         return -mean if np.isfinite(mean) else np.inf
 
     return {str(entry["name"]): entry for entry in sorted(rows, key=rank)}
-
-
-def label(entry: Mapping) -> str:
-    """What a reader calls the row."""
-    return str(entry.get("label") or entry["name"])
 
 
 def _seeds(entry: object, places: int) -> str:
@@ -170,7 +166,9 @@ def _methods(compare: Mapping, rows: Mapping[str, Mapping], looks: Looks) -> Sec
         else None,
         row([figures.forest("paired", pairs, {}, PAIRED)]),
     ]
-    return section("methods", "Methods", LEAD, blocks)
+    noise = facts.sigma_range(compare)
+    lead = LEAD.format(over=f" over the declared noise levels σ = {noise}" if noise else "")
+    return section("methods", "Methods", lead, blocks)
 
 
 def _errors(compare: Mapping, rows: Mapping[str, Mapping], looks: Looks) -> Section | None:
@@ -224,35 +222,6 @@ def _quality(rows: Mapping[str, Mapping]) -> Section | None:
     )
 
 
-def _cost(rows: Mapping[str, Mapping]) -> Section | None:
-    cells = [
-        [
-            label(entry),
-            count(entry.get("images_seen")),
-            significant(entry.get("train_gflop_per_image")),
-            significant(entry.get("train_pflop")),
-            significant(entry.get("sampling_gflop_per_image")),
-            duration(entry.get("seconds")),
-            count(entry.get("parameters")),
-        ]
-        for entry in rows.values()
-    ]
-    head = [
-        "method",
-        "images seen",
-        "GFLOP an image, training",
-        "PFLOP, training",
-        "GFLOP an image, sampling",
-    ]
-    head += ["training time", "parameters"]
-    table = (
-        Table(head, cells, "Of one seed. GFLOP: 10⁹ floating-point operations; PFLOP: 10¹⁵.")
-        if cells
-        else None
-    )
-    return section("cost", "Cost", "", [table])
-
-
 def _facts(compare: Mapping) -> list[str]:
     data = mapping(compare, "data")
     counts = mapping(data, "counts")
@@ -277,10 +246,13 @@ def render_compare(compare: Mapping, arrays: gallery.Arrays) -> str:
     looks = distinct_looks([*rows, *mapping(compare, "curves", "per_pixel_error")])
     parts = [
         _methods(compare, rows, looks),
+        facts.saw(rows),
         _errors(compare, rows, looks),
+        facts.bands(compare, rows, looks, _failed(rows)),
         _samples(rows, arrays),
         _quality(rows),
-        _cost(rows),
+        facts.near_copies(rows),
+        facts.cost(rows, compare.get("warnings") or []),
         section("notes", "How to read this", "", [Remarks(NOTES)]),
         origin(compare),
     ]
@@ -296,9 +268,10 @@ def write_compare_page(compare: Mapping, arrays: gallery.Arrays, path: str | Pat
         compare: {'title', 'command', 'device', 'versions', 'seeds', 'clean', 'data': {'source', 'counts'},
             'headline', 'rows': [{'name', 'label', 'description', 'nats', 'gap_closed', 'versus_clean_only',
             'images_seen', 'train_gflop_per_image', 'train_pflop', 'sampling_gflop_per_image', 'seconds',
-            'parameters', 'quality'}], 'curves': {'sigma', 'per_pixel_error': {name: [...]}}, 'pairs':
-            [{'better', 'worse', 'mean', 'low', 'high'}]}; estimates are {'mean', 'low', 'high', 'per_seed'}.
-            Whatever is missing is left out.
+            'parameters', 'quality', 'saw': {'clean', 'tuning', 'views'}, 'near_copies'}], 'curves': {'sigma',
+            'per_pixel_error': {name: [...]}}, 'baseline', 'bands': {'sigma', 'nats_over_baseline': {name: [...]}},
+            'warnings': [...], 'pairs': [{'better', 'worse', 'mean', 'low', 'high'}]}; estimates are {'mean', 'low',
+            'high', 'per_seed'}. Whatever is missing is left out.
         arrays: images (n, H, W, C) in [-1, 1] under `real` and `samples/<name>`.
     """
     return write_page(render_compare(compare, arrays), path)

@@ -151,8 +151,10 @@ def _print(table: Table, sentences: list[str], report_path: str | Path, console:
 
 
 def print_compare(compare: Mapping, report_path: str | Path, console: Console) -> None:
-    """Print a comparison of methods: the table, the headline, the path of the report; within 80 columns."""
-    _print(compare_table(compare), [str(compare.get("headline") or "")], report_path, console)
+    """Print a comparison of methods: the table, the headline, warnings, the path of the report; within 80 columns."""
+    sentences = [str(compare.get("headline") or "")]
+    sentences += [f"warning: {said}" for said in compare.get("warnings") or []]
+    _print(compare_table(compare), sentences, report_path, console)
 
 
 def crosstable_table(table: Mapping) -> Table:

@@ -236,7 +236,9 @@ def measured(tmp_path, monkeypatch):
     """Cells of a small comparison with errors that were made up."""
     held_out = np.zeros((8, 4, 4, 1), np.float32)
     monkeypatch.setattr(
-        compare, "sample_scores", lambda _, samples, *__: ({n: {} for n in samples}, held_out)
+        compare,
+        "sample_scores",
+        lambda _, samples, *__: ({n: {} for n in samples}, {n: {} for n in samples}, held_out),
     )
     config = digits_compare.get_config()
     runs = {
@@ -304,6 +306,33 @@ def test_gap_closed_is_that_of_the_errors(measured):
     assert rows["bootstrapped"]["train_gflop_per_image"] == pytest.approx(2.0)
     steps = 2 * config.sample.steps - 1
     assert rows["bootstrapped"]["sampling_gflop_per_image"] == pytest.approx(1e-3 * steps)
+
+
+def test_bands_add_up_to_the_lead_over_the_baseline_and_rows_say_what_they_saw(measured):
+    config, found, root = measured
+    summary, _ = compare.summarise(config, found, root, [], QUIET)
+    rows, gains = {row["name"]: row for row in summary["rows"]}, summary["bands"]["nats_over_baseline"]
+    for name in SHARES:
+        assert sum(gains[name]) == pytest.approx(rows[name]["versus_clean_only"]["mean"])
+    # Errors are proportional to sigma^2: every level adds its width in ln sigma.
+    np.testing.assert_allclose(np.array(gains["all_clean"]) / gains["all_clean"][0], [1, 2, 1])
+    assert rows["all_clean"]["saw"] == {"clean": 3750, "tuning": 50, "views": {}}
+    assert rows["clean_only"]["saw"] == {"clean": 90, "tuning": 10, "views": {}}
+    assert set(rows["finetune"]["saw"]["views"]) == {"low_res"}
+    assert 90 + 10 + sum(rows["bootstrapped"]["saw"]["views"].values()) == 3800
+
+
+def test_a_row_that_took_more_than_the_oracle_is_named(measured):
+    config, found, root = measured
+    assert compare.summarise(config, found, root, [], QUIET)[0]["warnings"] == []
+    path = root / found["finetune", 0].name / "measured.json"
+    said = json.loads(path.read_text())
+    said["methods"]["finetune"]["train_flops"] = 2.8e12  # the oracle's are 2e12
+    path.write_text(json.dumps(said))
+    (warning,) = compare.summarise(config, found, root, [], QUIET)[0]["warnings"]
+    assert warning.startswith("finetune took 40 % more training operations than all clean")
+    config.compare.tolerance = 0.5
+    assert compare.summarise(config, found, root, [], QUIET)[0]["warnings"] == []
 
 
 def test_a_part_of_the_headline_is_no_rival_of_it(measured):
