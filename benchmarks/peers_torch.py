@@ -107,12 +107,7 @@ def their_work(
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     network: torch.nn.Module = Azula(shape[2]) if name == "azula" else Diffusers(shape)
-    network = network.to(memory_format=torch.channels_last)
-    y = (
-        torch.from_numpy(images(batch, shape))
-        .permute(0, 3, 1, 2)
-        .contiguous(memory_format=torch.channels_last)
-    )
+    y = torch.from_numpy(images(batch, shape)).permute(0, 3, 1, 2).contiguous()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=True)
     average = [p.detach().clone() for p in network.parameters()]
     grid = [float(sigma) for sigma in karras_schedule(sampling_steps)]
