@@ -338,7 +338,8 @@ def get_config() -> ConfigDict:
     distill.method = (
         ""  # a method, view/NAME or gaussian; empty: the last method that is composed of the views
     )
-    # where the student starts: auto (the first of the others that has its network) | scratch | clean_only | finetune
+    # where the student starts: auto (the first of the last three that has its network) | scratch | clean_only | finetune
+    # | shared
     distill.start = "auto"
     distill.samples = 4000  # images drawn from it, on which (and on the clean ones) it is imitated
     distill.steps = 18  # sampling steps of these draws; the rest is as in config.sample

@@ -40,11 +40,13 @@ def parameter_count(params: Any) -> int:
 
 
 def teacher_parameters(run: Run, parts: Parts, method: str) -> int:
-    """Parameters of all networks that one evaluation of the teacher goes through."""
+    """Parameters of all networks that one evaluation of the teacher goes through, each counted once."""
     own = parts.clean_only if method == "clean_only" else method
     composed = method in ("views_only", *model.RESIDUALS)
     views = [view.stage_name for view in run.plan.views] if composed else []
-    return parameter_count([parts.params[name] for name in (*views, own) if name in parts.params])
+    # Views that share a network name the same stage.
+    stages = dict.fromkeys([*views, own])
+    return parameter_count([parts.params[name] for name in stages if name in parts.params])
 
 
 def seconds_per_image(apply: Callable, params: Any, shape: tuple[int, ...]) -> float:

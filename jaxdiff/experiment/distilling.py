@@ -25,9 +25,10 @@ from jaxdiff.experiment.model import ON_CLEAN
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import Plan, StagePlan, stage_plan
 from jaxdiff.experiment.sampling import make_sampler, sampled_methods
-from jaxdiff.experiment.stages import Run, train_one, tuning_set
+from jaxdiff.experiment.stages import Run, stage_names, train_one, tuning_set
 from jaxdiff.export import is_export
 from jaxdiff.methods import distill, finetune
+from jaxdiff.methods.shared import whole_image_params
 from jaxdiff.networks import network_spec
 from jaxdiff.progress import StageProgress
 from jaxdiff.sampling import image_keys
@@ -58,7 +59,7 @@ class DistillPlan(NamedTuple):
       stage: network and budget of the student.
       noise_range: (lowest, highest) sigma of training.
       spread: see `NatsNoise`.
-      start: where the student's parameters start: 'auto', 'scratch', 'clean_only' or 'finetune'.
+      start: where the student's parameters start: 'auto', 'scratch', 'clean_only', 'finetune' or 'shared'.
       samples: images drawn from the teacher.
       sampling: changes to config.sample for these draws.
       seed: of these draws.
@@ -118,11 +119,19 @@ def make_distill_plan(config: ConfigDict, plan: Plan, workdir: Path) -> DistillP
         raise ConfigError(
             f"config.distill.out: {out} holds something else; give a directory that is new or empty"
         )
+    stage = stage_plan(config, "distill", asked, plan.image_shape[-1])
+    if asked.start in ON_CLEAN:
+        starts = possible_starts(plan, stage)
+        if starts[asked.start]:
+            valid = ["auto", "scratch", *(name for name, reason in starts.items() if not reason)]
+            raise ConfigError(
+                f"config.distill.start: '{asked.start}' {starts[asked.start]}; valid here: {', '.join(valid)}"
+            )
     sampling = {name: config.sample[name] for name in SAMPLING}
     sampling |= {"steps": asked.steps, "batch": min(asked.batch, asked.samples)}
     return DistillPlan(
         method=method,
-        stage=stage_plan(config, "distill", asked, plan.image_shape[-1]),
+        stage=stage,
         noise_range=(
             min(config.bands.sigma_min, config.sample.sigma_min),
             max(config.bands.sigma_max, config.sample.sigma_max),
@@ -180,27 +189,77 @@ class Student(NamedTuple):
     start: str
 
 
-def starting_stage(distilled: DistillPlan, parts: Parts, data: StageData) -> str:
-    """The stage whose parameters the student starts from, '' for none: 'auto' takes the first that fits.
+def _shapes(params: Any) -> Any:
+    return jax.tree.map(np.shape, params)
+
+
+def student_params(stage: StagePlan, image_shape: tuple[int, ...]) -> Any:
+    """Shapes and dtypes of the student's parameters; nothing is computed."""
+    x, ones = np.zeros((1, *image_shape), np.float32), np.ones(1, np.float32)
+    return jax.eval_shape(lambda: stage.network.init(jax.random.key(0), x, ones, None, train=False)["params"])
+
+
+def as_student(name: str, params: Any, wanted: Any, channels: int) -> Any:
+    """Parameters of `name`, one of ON_CLEAN, for the student's network.
 
     Raises:
-      ConfigError: the one that is asked for is not there or has other shapes.
+      ValueError: they do not fit; says in what they differ.
     """
-    method = distill(distilled.stage.network, NatsNoise(*distilled.noise_range, 1.0), 1.0, lambda x, sigma: x)
-    wanted = jax.tree.map(
-        lambda leaf: leaf.shape, jax.eval_shape(method.init, jax.random.key(0), data.example())
-    )
-    stages = {"clean_only": parts.clean_only, "finetune": "finetune"}
+    if name == "shared":
+        params = whole_image_params(params, wanted, channels)
+    if _shapes(params) != _shapes(wanted):
+        raise ValueError("its network has other shapes than config.distill.network")
+    return params
+
+
+def possible_starts(plan: Plan, stage: StagePlan) -> dict[str, str]:
+    """Of ON_CLEAN, by name why the student cannot start from it; '' where it can. Nothing is compiled."""
+    trained = {name.split("/")[0]: name for name in stage_names(plan)}
+    wanted, found = student_params(stage, plan.image_shape), {}
+    x, ones = np.zeros((1, *plan.image_shape), np.float32), np.ones(1, np.float32)
+    for name in ON_CLEAN:
+        if name not in trained:
+            found[name] = "is not among what this config trains"
+            continue
+        network = plan.stages[trained[name] if name == "clean_only" else name].network
+        condition = {"image": x} if name == "shared" else None
+
+        def start(name=name, network=network, condition=condition):
+            params = network.init(jax.random.key(0), x, ones, condition, train=False)["params"]
+            return as_student(name, params, wanted, x.shape[-1])
+
+        try:
+            jax.eval_shape(start)
+            found[name] = ""
+        except ValueError as error:
+            found[name] = f"does not fit: {error}"
+    return found
+
+
+def starting_stage(distilled: DistillPlan, parts: Parts, image_shape: tuple[int, ...]) -> tuple[str, Any]:
+    """The stage that the student starts from and its parameters as the student's, ('', None) for none.
+
+    'auto' takes the first of ON_CLEAN that was trained and fits.
+
+    Raises:
+      ConfigError: the one that is asked for is not there or does not fit.
+    """
+    wanted = student_params(distilled.stage, image_shape)
+    stages = {"clean_only": parts.clean_only, "finetune": "finetune", "shared": "shared"}
     for name in ON_CLEAN if distilled.start == "auto" else (distilled.start,):
         stage = stages.get(name, "")
-        if stage in parts.params and jax.tree.map(np.shape, parts.params[stage]) == wanted:
-            return stage
+        if stage not in parts.params:
+            continue
+        try:
+            return stage, as_student(name, parts.params[stage], wanted, image_shape[-1])
+        except ValueError:
+            continue
     if distilled.start in ON_CLEAN:
         raise ConfigError(
-            f"config.distill.start: '{distilled.start}' was not trained here or its network has other shapes than "
+            f"config.distill.start: '{distilled.start}' was not trained here or its network does not fit "
             "config.distill.network; use 'auto' or 'scratch'"
         )
-    return ""
+    return "", None
 
 
 def train_student(run: Run, parts: Parts, distilled: DistillPlan) -> Student:
@@ -211,15 +270,16 @@ def train_student(run: Run, parts: Parts, distilled: DistillPlan) -> Student:
       Interrupted: stopped on request.
     """
     data = distill_data(run, parts, distilled)
-    start = starting_stage(distilled, parts, data)
+    start, params = starting_stage(distilled, parts, run.plan.image_shape)
     sigma_data = distilled.stage.sigma_data or (parts.sigma_data[start] if start else data.scale())
     noise = NatsNoise(*distilled.noise_range, sigma_data, distilled.spread)
 
     def factory(frozen):
         teacher = model.method_denoiser(run.plan, frozen["parts"], run.config, distilled.method)
         method = distill(distilled.stage.network, noise, sigma_data, teacher)
-        return finetune(method, frozen["parts"].params[start]) if start else method
+        return finetune(method, frozen["start"]) if start else method
 
     name = f"distill/{distilled.key}"
-    state = train_one(run, name, distilled.stage, factory, {"parts": parts}, data, tuning_set(run))
+    frozen = {"parts": parts, "start": params}
+    state = train_one(run, name, distilled.stage, factory, frozen, data, tuning_set(run))
     return Student(name, jax.tree.map(np.asarray, state.best), sigma_data, start)

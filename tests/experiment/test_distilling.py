@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from configs import digits_residual
+from configs import digits_compare, digits_residual
 from jaxdiff.diffusion.gaussian import gaussian_from_covariance
 from jaxdiff.experiment.checks import ConfigError
-from jaxdiff.experiment.completing import as_clean
+from jaxdiff.experiment.distill_results import teacher_parameters
 from jaxdiff.experiment.distilling import (
     make_distill_plan,
     starting_stage,
@@ -65,16 +65,80 @@ def test_other_settings_are_another_stage_and_the_same_ones_go_on(tmp_path):
 
 
 def test_the_student_starts_from_the_clean_network_where_shapes_fit(tmp_path):
-    data = as_clean("images", [np.zeros((2, *SHAPE), np.float32)], None)
     network = planned(tmp_path).stage.network
-    params = jax.eval_shape(network.init, jax.random.key(0), np.zeros((1, *SHAPE)), np.zeros(1))["params"]
+    shapes = jax.eval_shape(network.init, jax.random.key(0), np.zeros((1, *SHAPE)), np.zeros(1))["params"]
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes)
     parts = Parts(params={"clean_only/1": params}, clean_only="clean_only/1")
-    assert starting_stage(planned(tmp_path), parts, data) == "clean_only/1"
-    assert starting_stage(planned(tmp_path, start="scratch"), parts, data) == ""
+    stage, start = starting_stage(planned(tmp_path), parts, SHAPE)
+    assert stage == "clean_only/1" and start is params
+    assert starting_stage(planned(tmp_path, start="scratch"), parts, SHAPE) == ("", None)
     wider = planned(tmp_path)._replace(stage=planned(tmp_path, network={"channels": 16}).stage)
-    assert starting_stage(wider, parts, data) == ""
+    assert starting_stage(wider, parts, SHAPE) == ("", None)
     with pytest.raises(ConfigError, match="config.distill.start: 'clean_only' was not trained here or"):
-        starting_stage(wider._replace(start="clean_only"), parts, data)
+        starting_stage(wider._replace(start="clean_only"), parts, SHAPE)
+
+
+def shared_config(**distill):
+    config = digits_compare.get_config("tiny-shared")
+    config.distill.update({"samples": 6, "batch": 4, "steps": 3, **distill})
+    return config
+
+
+@functools.cache
+def shared_plan():
+    return make_plan(shared_config(), SHAPE)
+
+
+def shared_params():
+    network, x = shared_plan().stages["shared"].network, np.zeros((1, *SHAPE))
+    params = jax.eval_shape(network.init, jax.random.key(0), x, np.zeros(1), {"image": x})["params"]
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: rng.standard_normal(leaf.shape).astype(np.float32), params)
+
+
+@pytest.mark.parametrize("start", ["shared", "auto"])
+def test_the_student_starts_from_the_network_that_views_share(start, tmp_path):
+    distilled = make_distill_plan(shared_config(start=start), shared_plan(), tmp_path)
+    stage, params = starting_stage(distilled, Parts(params={"shared": shared_params()}), SHAPE)
+    assert stage == "shared"
+    # By hand: the first layer of the two agrees wherever the padding is not seen.
+    told, alone = shared_params()["Conv_0"], params["Conv_0"]
+    np.testing.assert_array_equal(alone["kernel"], told["kernel"][:, :, :1])
+    np.testing.assert_allclose(
+        alone["bias"], told["bias"] + told["kernel"][:, :, 1].sum(axis=(0, 1)), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"start": "shared", "network": {"channels": 16}},
+            "config.distill.start: 'shared' does not fit: the networks differ in .*; valid here: auto, scratch$",
+        ),
+        (
+            {"start": "clean_only"},
+            "'clean_only' is not among what this config trains; valid here: auto, scratch, shared$",
+        ),
+    ],
+)
+def test_a_start_that_cannot_be_is_refused_before_anything_is_trained(change, said, tmp_path):
+    with pytest.raises(ConfigError, match=said):
+        make_distill_plan(shared_config(**change), shared_plan(), tmp_path)
+    with pytest.raises(
+        ConfigError, match="'shared' is not among what this config trains; valid here: auto, scratch, "
+    ):
+        planned(tmp_path, start="shared")
+
+
+def test_a_network_that_views_share_is_counted_once():
+    parts = Parts(params={"shared": {"a": np.zeros((3, 4))}, "view/top": {"b": np.zeros(5)}})
+    run = SimpleNamespace(plan=shared_plan())
+    assert len(shared_plan().views) == 3
+    assert teacher_parameters(run, parts, "views_only") == 12
+    assert teacher_parameters(run, parts, "shared") == 12
+    apart = Parts(params={f"view/{name}": np.zeros(5) for name in ("top", "bottom", "low_res")})
+    assert teacher_parameters(SimpleNamespace(plan=tiny_plan()), apart, "views_only") == 15
 
 
 def test_samples_of_the_teacher_are_drawn_once_and_a_stop_keeps_what_is_drawn(tmp_path):
