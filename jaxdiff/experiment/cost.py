@@ -19,14 +19,17 @@ class Cost(NamedTuple):
     train: float
 
 
-def stage_cost(factory: Callable[[Any], Any], frozen: Any, example: Any, batch: int) -> Cost:
-    """The cost of a stage, counted for a batch and divided by it."""
+def stage_cost(
+    factory: Callable[[Any], Any], frozen: Any, example: Any, batch: int, params: Any = None
+) -> Cost:
+    """The cost of a stage, counted for a batch and divided by it; `params` (shapes) where they are known already."""
 
     def shape(leaf):
         return jax.ShapeDtypeStruct((batch, *leaf.shape[1:]), leaf.dtype)
 
     measured, key = jax.tree.map(shape, example), jax.random.key(0)
-    params = jax.eval_shape(lambda frozen, b: factory(frozen).init(key, b), frozen, measured)
+    if params is None:
+        params = jax.eval_shape(lambda frozen, b: factory(frozen).init(key, b), frozen, measured)
 
     def loss(params, frozen, measured):
         return factory(frozen).loss(params, measured, key)[0]

@@ -10,12 +10,13 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from jaxdiff.experiment import compare, crosstable, worth
+from jaxdiff.experiment import compare, crosstable, dry_modes, worth
 from jaxdiff.experiment.cells import is_done
 from jaxdiff.experiment.checks import ConfigError
 from jaxdiff.experiment.data import open_clean, open_measured
 from jaxdiff.experiment.entries import stage_plans
-from jaxdiff.experiment.plan import Plan, make_plan, view_operator
+from jaxdiff.experiment.plan import make_plan, view_operator
+from jaxdiff.experiment.same_config import changed_keys
 from jaxdiff.experiment.sketch import StageSketch, sketch_stages
 from jaxdiff.experiment.splitting import split_parts
 from jaxdiff.operators import LinearOperator, Measurement, build, describe
@@ -24,7 +25,7 @@ from jaxdiff.training.loop import steps_done
 from jaxdiff.training.sharding import check_batch, make_mesh
 
 # Groups of the config that not every run looks at.
-OF_MODES = ("compare", "worth", "crosstable", "distill")
+OF_MODES = ("compare", "worth", "crosstable", "distill", "restore")
 OF_TASKS = {"gaussian_toy": "toy", "gaussian_theory": "theory"}
 
 
@@ -146,13 +147,16 @@ def stage_rows(stages: list[StageSketch], workdir: Path, devices: int) -> list[d
     return rows
 
 
-def _facts(config: Any, workdir: Path, mode: str, known: Known, devices: list) -> dict[str, str]:
+def _facts(
+    config: Any, workdir: Path, mode: str, known: Known, devices: list, changed: list[str]
+) -> dict[str, str]:
+    held = "holds a run of another config, which gives way (--allow_config_change):\n" + "\n".join(changed)
     kind = f"{devices[0].device_kind} ({devices[0].platform})"
     facts = {
         "mode": mode,
         "mesh": f"data = {len(devices)} x {kind}, of {jax.process_count()} process(es); batches are split over it",
         "workdir": f"{workdir}: "
-        + ("holds a run of this config" if _begun(workdir) else "nothing there yet"),
+        + (held if changed else "holds a run of this config" if _begun(workdir) else "nothing there yet"),
         "data": f"{config.data.source}: "
         + (f"{known.total:,} examples" if known.total is not None else "not there"),
     }
@@ -175,13 +179,6 @@ def _begun(workdir: Path) -> bool:
     return (workdir / "config.json").exists()
 
 
-def _writes(workdir: Path, mode: str, plan: Plan | None) -> str:
-    parts = {"train": ("stages/",), "sample": ("samples/",), "report": ("report.html",)}
-    every = ("config.json", "stages/NAME/{checkpoints,metrics.jsonl}", "fits/", "samples/", "results.json")
-    written = parts.get(mode, (*every, "arrays.npz", "report.html"))
-    return f"{workdir}/: " + ", ".join(written)
-
-
 def groups_used(config: Any, mode: str) -> list[str]:
     """The groups of the config that this run looks at."""
     if config.task in OF_TASKS:
@@ -196,8 +193,9 @@ def run_images(config: Any, workdir: Path, mode: str, console: Console) -> int:
     Raises:
       ConfigError, ValueError: what a real run would raise before it compiles anything.
     """
+    changed = changed_keys(config, workdir)
     known, devices, mesh = look_at_data(config), jax.devices(), make_mesh()
-    facts = _facts(config, workdir, mode, known, devices)
+    facts = _facts(config, workdir, mode, known, devices, changed)
     print_config(config.to_dict(), groups_used(config, mode), console)
     if known.shape is None:
         print_facts(facts, console)
@@ -206,12 +204,16 @@ def run_images(config: Any, workdir: Path, mode: str, console: Console) -> int:
     plan = make_plan(config, known.shape, known.operators, known.noise)
     for name, stage in stage_plans(plan).items():
         check_batch(stage.settings.batch, mesh, f"stage {name}", stage.settings.accumulate)
+    asked = dry_modes.look_at_mode(config, plan, workdir, mode)
+    if asked.distilled is not None:
+        distilled = asked.distilled.stage.settings
+        check_batch(distilled.batch, mesh, "stage distill", distilled.accumulate)
     clean = config.data.reference or config.data.clean
-    stages = sketch_stages(plan, config, clean, known.given, mesh, workdir)
-    facts["writes"] = _writes(workdir, mode, plan)
-    print_facts(facts, console)
+    stages = sketch_stages(plan, config, clean, known.given, mesh, workdir, asked.distilled)
+    rows = stage_rows(stages, workdir, mesh.size)
+    print_facts(facts | asked.facts, console)
     print_parts(part_rows(config, known), console)
-    print_stages(stage_rows(stages, workdir, mesh.size), console)
+    print_stages(rows, console)
     return 0
 
 

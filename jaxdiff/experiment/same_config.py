@@ -22,6 +22,7 @@ FREE_KEYS = (
     "sample.",
     "distill.",
     "restore.",
+    "memorization.",
     "compare.",
     "worth.",
     "crosstable.",
@@ -67,6 +68,29 @@ def _read(path: Path) -> dict[str, Any]:
     return before
 
 
+def changed_keys(config: ConfigDict, workdir: Path) -> list[str]:
+    """The keys in which a workdir's config differs, a line each, where `--allow_config_change` lets them; nothing is
+    written.
+
+    Raises:
+      ConfigError: the config differs in a key that the stages depend on, and may not; every difference is listed.
+    """
+    path, now = workdir / "config.json", json.loads(json.dumps(flat(config.to_dict())))
+    if not path.exists():
+        return []
+    lines = differences(_read(path), now)
+    more = [f"  and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    shown = lines[:SHOWN] + more
+    listed = "\n".join(shown)
+    if lines and not os.environ.get(ALLOW):
+        raise ConfigError(
+            f"{workdir} holds a run of another config:\n{listed}\nUse another --workdir (such as "
+            f"--workdir={workdir}-2), remove {workdir} to start again, or go on with --allow_config_change: stages "
+            "that are done stay as they are"
+        )
+    return shown
+
+
 def check_same_config(config: ConfigDict, workdir: Path) -> None:
     """The workdir's stages belong to the config that started them.
 
@@ -74,23 +98,12 @@ def check_same_config(config: ConfigDict, workdir: Path) -> None:
     the new one takes its place.
 
     Raises:
-      ConfigError: the config differs in a key that the stages depend on; every difference is listed.
+      ConfigError: as `changed_keys`.
     """
-    path, now = workdir / "config.json", json.loads(json.dumps(flat(config.to_dict())))
-    if not path.exists():
-        return
-    before = _read(path)
-    lines = differences(before, now)
+    lines, path = changed_keys(config, workdir), workdir / "config.json"
     if not lines:
         return
-    more = [f"  and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-    listed = "\n".join(lines[:SHOWN] + more)
-    if not os.environ.get(ALLOW):
-        raise ConfigError(
-            f"{workdir} holds a run of another config:\n{listed}\nUse another --workdir (such as "
-            f"--workdir={workdir}-2), remove {workdir} to start again, or go on with --allow_config_change: stages "
-            "that are done stay as they are"
-        )
+    listed = "\n".join(lines)
     log.warning("%s goes on with another config (--allow_config_change):\n%s", workdir, listed)
     write_atomically(workdir / "config.before.json", lambda temporary: temporary.write_text(path.read_text()))
     if is_first():

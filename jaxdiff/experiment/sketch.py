@@ -29,6 +29,7 @@ from jaxdiff.experiment.entries import stage_plans
 from jaxdiff.experiment.parts import Frozen, Parts
 from jaxdiff.experiment.plan import Plan, StagePlan
 from jaxdiff.experiment.stages import Run
+from jaxdiff.experiment.traced import traced_once
 from jaxdiff.experiment.view_stages import shared_data
 from jaxdiff.methods import distill
 from jaxdiff.operators import Measurement
@@ -37,7 +38,6 @@ from jaxdiff.training.state import init_state, make_optimizer
 from jaxdiff.training.stopping import StopRequest
 
 IMAGES = 8  # of the stand-in
-TRACED = (4, 8)  # batches whose activations are compared
 ON_IMAGES = ("naive", "em")  # methods that train on images made from measurements
 
 
@@ -199,8 +199,13 @@ def _bytes(tree: Any, shardings: Any = None) -> int:
     return sum(math.prod(s) * leaf.dtype.itemsize for s, leaf in zip(shapes, leaves, strict=True))
 
 
-def kept_for_backward(factory: Callable[[Any], Any], params: Any, frozen: Any, example: Any) -> float:
-    """Bytes for one image that the backward pass of a method's loss keeps, weights left out."""
+def kept_for_backward(
+    factory: Callable[[Any], Any], params: Any, frozen: Any, example: Any, batch: int = 4
+) -> float:
+    """Bytes for one image that the backward pass of a method's loss keeps, weights left out.
+
+    Batches of one and of two times `batch` are compared; what they share is not of an image.
+    """
     key = jax.random.key(0)
 
     def kept(batch):
@@ -211,8 +216,7 @@ def kept_for_backward(factory: Callable[[Any], Any], params: Any, frozen: Any, e
 
         return _bytes(jax.eval_shape(backward, params, frozen, of_batch))
 
-    small, large = map(kept, TRACED)
-    return (large - small) / (TRACED[1] - TRACED[0])
+    return (kept(2 * batch) - kept(batch)) / batch
 
 
 def sketch_stage(run: Run, name: str, plan: StagePlan, parts: Parts, mesh: Mesh) -> tuple[StageSketch, Any]:
@@ -251,13 +255,15 @@ def _sketch(
 
     state = jax.eval_shape(fresh, frozen)
     shardings = state_sharding(mesh, state, settings.sharding, settings.fsdp_min_size)
-    cost = stage_cost(factory, frozen, example, settings.batch)
+    cost = stage_cost(factory, frozen, example, settings.batch, state.params)
     at_once = settings.batch / mesh.size / settings.accumulate
     memory = {
         "state": _bytes(state, shardings),
         "gradient": _bytes(state.params, shardings.params),
         "frozen": _bytes(frozen),
-        "activations": int(kept_for_backward(factory, state.params, frozen, example) * at_once),
+        "activations": int(
+            kept_for_backward(factory, state.params, frozen, example, settings.batch) * at_once
+        ),
     }
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))
     return StageSketch(name, plan, count, cost.forward, cost.train, memory), state.params
@@ -274,6 +280,7 @@ def sketch_stages(
 ) -> list[StageSketch]:
     """All stages in the order in which they would run, that of a distillation last."""
     data = stand_in_data(plan, given)
+    plan = traced_once(plan)
     run = Run(plan, config, data, workdir, Console(quiet=True), StopRequest())
     parts, found = abstract_parts(plan, config, clean), []
     for name, stage in stage_plans(plan).items():

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from configs import celeba_residual, default, digits_compare, digits_noisy_mix, digits_residual, gaussian_toy
-from jaxdiff.experiment import command, dry_run
+from jaxdiff.experiment import command, dry_run, same_config
 from jaxdiff.experiment.checks import ConfigError
 from jaxdiff.experiment.data import load_data
 from jaxdiff.experiment.plan import make_plan
@@ -174,6 +174,87 @@ def test_wrong_configs_are_the_errors_of_a_run(change, message, tmp_path):
         dry_run.run(config, "x.py", tmp_path / "run", "all", Console(quiet=True))
     status = command.main(config, "x.py", str(tmp_path / "run"), "all", False, [], dry=True)
     assert status == 2
+
+
+def untrained(**changes):
+    """A config without networks to trace but a small one, of one view and the clean examples."""
+    config = absent()
+    config.views = {"whole": default.view({"name": "identity"}, 1.0)}
+    config.methods = ("clean_only",)
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def test_a_restoration_is_planned_and_told(tmp_path):
+    config = untrained(
+        **{"restore.method": "ddrm,dps", "restore.count": 5, "restore.priors": ("clean_only",)}
+    )
+    text = said(config, tmp_path / "run", "restore")
+    used, left = text.split("not used here:")
+    assert "restore: " in used and "restore" not in left.splitlines()[0]
+    for words in (
+        "5 images of held_out by clean_only; methods ddrm, dps",
+        "avg_pool",
+        "it would be refused: not trained yet: clean_only",
+    ):
+        assert words in text
+    assert f"{tmp_path}/run/restore/held_out/: PRIOR-OPERATOR-METHOD" in text
+    there = said(untrained(**{"restore.input": "folder:/nowhere"}), tmp_path / "run", "restore")
+    assert "to restore   not there: " in there
+    assert "restore" in said(config, tmp_path / "run").split("not used here:")[1].splitlines()[0]
+
+
+def test_a_distillation_is_planned_and_its_stage_told(tmp_path):
+    config = untrained(**{"distill.samples": 700, "distill.train.steps": 90, "distill.train.batch": 16})
+    text = said(config, tmp_path / "run", "distill")
+    assert (
+        "'clean_only' is imitated on 700 images" in text and f"the model: {tmp_path}/run/distilled/" in text
+    )
+    row = next(line for line in text.splitlines() if line.startswith("│ distill/"))
+    assert "new, 90 steps" in row and "1.44 k" in row
+
+
+@pytest.mark.parametrize(
+    ("mode", "change", "message"),
+    [
+        ("restore", {"restore.method": "mmpss"}, "config.restore.method: .*did you mean 'mmps'"),
+        (
+            "restore",
+            {"restore.operator.name": "avg_pool", "restore.operator.factor": 3},
+            "restore.operator 'avg_pool'",
+        ),
+        ("restore", {"restore.priors": ("residual",)}, r"config.restore.priors\[0\]"),
+        ("distill", {"distill.method": "clean_onli"}, "config.distill.method: .*did you mean 'clean_only'"),
+        ("distill", {"distill.train.batch": 12}, "stage distill: batch 12 cannot be split over 8 devices"),
+        ("sample", {"sample.method": "residual"}, "config.sample.method"),
+    ],
+)
+def test_a_wrong_plan_of_a_mode_is_its_error(mode, change, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        dry_run.run(untrained(**change), "x.py", tmp_path / "run", mode, Console(quiet=True))
+
+
+def test_a_workdir_of_another_config_is_the_error_of_a_run_and_is_left_as_it_is(
+    tmp_path, capsys, monkeypatch
+):
+    config, workdir = untrained(), tmp_path / "run"
+    same_config.claim(config, workdir)
+    before = (workdir / "config.json").read_text()
+
+    def dry(allowed=False, **change):
+        monkeypatch.setenv(same_config.ALLOW, "1" if allowed else "")
+        arguments = (untrained(**change), "x.py", str(workdir), "all", "off", [], True, allowed)
+        return command.main(*arguments), capsys.readouterr()
+
+    assert dry()[0] == 0 and dry(**{"restore.count": 3})[0] == 0
+    status, printed = dry(seed=1)
+    assert status == 2 and "holds a run of another config:\n  config.seed: 0 -> 1" in printed.err
+    status, printed = dry(True, seed=1)
+    assert (
+        status == 0 and "gives way (--allow_config_change)" in printed.out and "seed: 0 -> 1" in printed.out
+    )
+    assert [path.name for path in workdir.iterdir()] == ["config.json"]
+    assert (workdir / "config.json").read_text() == before
 
 
 @pytest.mark.slow
