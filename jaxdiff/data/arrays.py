@@ -1,7 +1,6 @@
 """Sources that are arrays in memory: digits that come with Python packages, .npz files, MNIST's idx files."""
 
 import gzip
-import lzma
 import math
 import zipfile
 import zlib
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxdiff.data.pixels import Settings, apply_to_array, to_unit
+from jaxdiff.npz import UNREADABLE
 
 IMAGE_KEYS = ("x", "images", "arr_0")
 LABEL_KEYS = ("y", "labels")
@@ -20,12 +20,20 @@ IDX_UINT8 = 0x08
 
 
 class ArraySource:
-    """Examples in memory, uint8 (mapped to v / 127.5 - 1) or float32 in [-1, 1]; see `sources.Source`."""
+    """Examples in memory, uint8 (mapped to v / 127.5 - 1) or float32 in [-1, 1]; see `sources.Source`.
+
+    `files` are the names of the examples where each is a file of its own, else None.
+    """
 
     def __init__(
-        self, name: str, pixels: np.ndarray, labels: np.ndarray | None = None, report: dict | None = None
+        self,
+        name: str,
+        pixels: np.ndarray,
+        labels: np.ndarray | None = None,
+        report: dict | None = None,
+        files: Sequence[str] | None = None,
     ):
-        self.name, self.labels = name, labels
+        self.name, self.labels, self.files = name, labels, files
         self.shape: tuple[int, ...] = tuple(pixels.shape[1:])
         self.report: dict[str, Any] = {
             "source": name,
@@ -129,16 +137,7 @@ def opened_npz(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
         if str(path) in str(error):
             raise
         raise ValueError(f"npz:{path}: damaged ({error})") from error
-    # Damage may look like encryption, another compression, or an array larger than memory.
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-        EOFError,
-        OSError,
-        RuntimeError,
-        MemoryError,
-    ) as error:
+    except (OSError, *UNREADABLE) as error:
         raise ValueError(f"npz:{path}: damaged ({error})") from error
 
 

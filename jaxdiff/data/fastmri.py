@@ -32,6 +32,7 @@ CALIBRATION = 24  # central lines and columns that ESPIRiT looks at
 VERSION = 1  # of what is kept
 PARTS = ("images", "k_space", "maps")
 SHOWN = 10  # broken files that the report names
+MOST_PACKED = 1100  # bytes that deflate makes of one, at most
 
 
 class Volume(NamedTuple):
@@ -142,8 +143,14 @@ def read_k_space(file: Path) -> np.ndarray:
                 raise ValueError(
                     f"kspace must be complex (slices, coils, readout, lines), got {stored.dtype} {stored.shape}"
                 )
+            if stored.size * stored.dtype.itemsize > MOST_PACKED * file.stat().st_size:
+                raise ValueError(
+                    f"kspace of {stored.shape} cannot be in {file.stat().st_size} bytes: damaged"
+                )
             k_space = stored[()].astype(np.complex64)
-    except (OSError, RuntimeError, KeyError) as error:
+    except ValueError:
+        raise
+    except Exception as error:  # h5py raises whatever the C library under it does
         raise ValueError(f"not an HDF5 file, or cut off or damaged ({error})") from error
     if not np.isfinite(k_space).all():
         raise ValueError("kspace has values that are not finite")

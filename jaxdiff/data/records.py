@@ -235,6 +235,8 @@ def _read_metadata(path: Path) -> dict[str, Any]:
         raise ValueError(f"records:{path}: metadata.json does not say format '{FORMAT}'")
     if metadata.get("version") != VERSION:
         raise ValueError(f"records:{path}: version {metadata.get('version')}; this code reads {VERSION}")
-    if metadata.get("kind") not in KINDS or sum(metadata.get("shards", [])) != metadata.get("count"):
+    shards = metadata.get("shards")
+    counted = isinstance(shards, list) and all(type(size) is int and size >= 0 for size in shards)
+    if metadata.get("kind") not in KINDS or not counted or not 0 < sum(shards) == metadata.get("count"):
         raise ValueError(f"records:{path}: metadata.json is damaged (kind, count or shards)")
     return metadata

@@ -4,9 +4,13 @@ The prepared directory `data_dir/name/[config/]version` is opened as it lies on 
 and the data set need not be one that TFDS knows.
 """
 
+import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,18 +40,22 @@ def open_tfds(argument: str, settings: Settings) -> ArraySource | EncodedSource:
 
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(directory)
     where = f"tfds:{name}:{directory.name}"
+    _refuse_other_classes(where, directory / "features.json")
+    with _damage_named(where, directory):
+        builder = tfds.builder_from_directory(directory)
+        splits, features = builder.info.splits, builder.info.features  # read when they are first asked for
     if builder.info.file_format.value != "array_record":
         raise ValueError(
             f"{where}: {directory} holds '{builder.info.file_format.value}' files, which have no random "
             f"access. Prepare it again:\n{how_to_prepare(name)}"
         )
-    lookup(builder.info.splits, re.split(r"[\[+]", settings.split)[0], f"split of {where}")
-    key = _image_key(tfds, where, builder.info.features)
-    label = _label_key(tfds, builder.info.features)
-    records = builder.as_data_source(split=settings.split, decoders={key: tfds.decode.SkipDecoding()})
-    names = [f"{name}/{settings.split}[{i}]" for i in range(len(records))]
+    lookup(splits, re.split(r"[\[+]", settings.split)[0], f"split of {where}")
+    key = _image_key(tfds, where, features)
+    label = _label_key(tfds, features)
+    with _damage_named(where, directory):
+        records = builder.as_data_source(split=settings.split, decoders={key: tfds.decode.SkipDecoding()})
+        names = [f"{name}/{settings.split}[{i}]" for i in range(len(records))]
     if not names:
         raise ValueError(f"{where}: the split '{settings.split}' has no examples")
     labels = None if label is None else np.zeros(len(names), np.int64)
@@ -62,6 +70,42 @@ def open_tfds(argument: str, settings: Settings) -> ArraySource | EncodedSource:
     source, positions = open_decoded(encoded, settings, lambda i, rules: decode(read(i), rules))
     source.labels = None if labels is None else labels[positions]
     return source
+
+
+@contextmanager
+def _damage_named(where: str, directory: Path) -> Iterator[None]:
+    """TFDS and the readers under it raise whatever they like on damaged files: a ValueError that says where."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"{where}: {directory} is damaged or not as asked for ({reason})") from error
+
+
+def _refuse_other_classes(where: str, path: Path) -> None:
+    """TFDS imports the modules that features.json names; only its own may be named.
+
+    Raises:
+        ValueError: another class is named, or the file is no JSON.
+    """
+
+    def named(value: Any) -> Iterator[str]:
+        if isinstance(value, dict):
+            yield from (
+                str(value[key]) for key in ("pythonClassName", "type") if isinstance(value.get(key), str)
+            )
+        for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            yield from named(part)
+
+    try:
+        found = list(named(json.loads(path.read_text())))
+    except (ValueError, RecursionError, OSError) as error:
+        raise ValueError(f"{where}: {path} is damaged or missing ({error})") from error
+    for name in found:
+        if "." in name and not name.startswith("tensorflow_datasets."):
+            raise ValueError(
+                f"{where}: {path} names the class '{name}', which is not of TFDS: it is not imported"
+            )
 
 
 def find_version(root: Path, name: str, version: str = "") -> Path:

@@ -26,6 +26,14 @@ from jaxdiff.evaluation.stored import read_stored, write_stored
 from jaxdiff.progress import StageProgress
 
 KIND = "jaxdiff feature statistics"
+ABOUT = {
+    "extractor": str,
+    "dimension": int,
+    "preprocessing": dict,
+    "count": int,
+    "source": str,
+    "pixels": str,
+}
 READ = 512  # images read at a time
 
 
@@ -107,6 +115,9 @@ def load_statistics(path: str | Path, extractor: FeatureExtractor | None = None)
     """
     path = Path(path).expanduser()
     arrays, about = read_stored(path, KIND)
+    wrong = [name for name, kind in ABOUT.items() if type(about.get(name)) is not kind]
+    if wrong:
+        raise ValueError(f"{path}: damaged: {wrong[0]} is {about.get(wrong[0])!r}")
     d = about["dimension"]
     shapes = {name: array.shape for name, array in arrays.items()}
     features = arrays.get("features")
@@ -114,6 +125,9 @@ def load_statistics(path: str | Path, extractor: FeatureExtractor | None = None)
         features is not None and features.shape != (about["count"], d)
     ):
         raise ValueError(f"{path}: damaged: arrays {shapes} for dimension {d}, {about['count']} images")
+    for name, array in arrays.items():
+        if array.dtype.kind != "f" or not np.isfinite(array).all():
+            raise ValueError(f"{path}: damaged: {name} holds values that are not finite numbers")
     law = Moments(arrays["mean"], arrays["covariance"], about["count"])
     found = Statistics(
         about["extractor"], about["preprocessing"], law, features, about["source"], about["pixels"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from jaxdiff.npz import read_npz
 
 VERSION = 1
 
@@ -35,10 +36,11 @@ def read_stored(path: Path, kind: str) -> tuple[dict[str, np.ndarray], dict[str,
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected {kind} (.npz)")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = read_npz(path)
         metadata = json.loads(str(arrays.pop("metadata")))
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError, AttributeError) as error:
+        if not isinstance(metadata, dict):
+            raise ValueError("its metadata are no JSON object")
+    except (ValueError, KeyError, OSError, RecursionError) as error:
         raise ValueError(f"{path}: not {kind}, or damaged ({error})") from error
     if (metadata.get("format"), metadata.get("version")) != (kind, VERSION):
         raise ValueError(

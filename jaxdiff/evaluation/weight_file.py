@@ -8,13 +8,13 @@ shape of each by name) and how to get them.
 import hashlib
 import os
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from jaxdiff.npz import read_npz
 
 SHOWN = 8  # names in an error message
 
@@ -70,9 +70,8 @@ def read_weights(path: str | Path, expected: Shapes, network: str, how_to_get: s
     if not path.is_file():
         raise FileNotFoundError(f"no {network} weights at {path}; {how_to_get.format(path=path)}")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        arrays = read_npz(path)
+    except (ValueError, OSError) as error:
         raise ValueError(
             f"{path} is no .npz of {network} weights ({error}); {how_to_get.format(path='OUT')}"
         ) from error

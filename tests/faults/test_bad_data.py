@@ -3,7 +3,6 @@
 import gzip
 import io
 import json
-import os
 import pickle
 import struct
 import warnings
@@ -12,7 +11,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays, scalar_dtypes
 from PIL import Image
@@ -22,16 +21,7 @@ from jaxdiff.data.measured import open_measurements
 from jaxdiff.data.pixels import MAX_PIXELS, PixelRules, decode
 from jaxdiff.data.records import open_records, write_records
 from jaxdiff.data.sources import open_source
-
-EXAMPLES = int(os.environ.get("JAXDIFF_FUZZ", 300))  # of each fuzzed reader
-NAMED = (ValueError, FileNotFoundError, OSError)  # what a reader may raise, with a message
-fuzzed = settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+from tests.faults.fuzzing import Evil, fuzz, fuzzed, npz, survives
 
 
 def encoded(image, kind="PNG", **options):
@@ -129,16 +119,6 @@ def test_a_mask_of_the_wrong_size_is_named_and_counted(tmp_path, mask):
         open_measurements(f"folder:{tmp_path}")
 
 
-class Evil:
-    """Unpickled, it leaves a file."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return open, (self.path, "w")
-
-
 def evil_npz(path, mark, **others):
     np.savez(path, x=np.array([Evil(mark)], object), **others)
 
@@ -209,62 +189,6 @@ def test_an_operator_nested_without_end_is_named(tmp_path):
     np.savez(tmp_path / "a.npz", y=np.zeros((2, 4, 4, 1)), operator="[" * 100_000)
     with pytest.raises(ValueError, match="'operator' must be one JSON string"):
         open_measurements(f"npz:{tmp_path / 'a.npz'}")
-
-
-@st.composite
-def hurt(draw, good):
-    """Bytes like those of a good file: cut, with bits flipped, bytes overwritten, parts doubled; or any bytes."""
-    data = bytearray(good)
-    for _ in range(draw(st.integers(1, 4))):
-        at = draw(st.integers(0, max(0, len(data) - 1)))
-        kind = draw(
-            st.sampled_from(("flip", "flip", "flip", "overwrite", "cut", "insert", "remove", "anything"))
-        )
-        if kind == "cut":
-            data = data[:at]
-        elif kind == "flip" and data:
-            data[at] ^= 1 << draw(st.integers(0, 7))
-        elif kind == "overwrite":
-            new = draw(st.binary(min_size=1, max_size=8))
-            data[at : at + len(new)] = new
-        elif kind == "insert":
-            data[at:at] = draw(st.binary(max_size=16))
-        elif kind == "remove":
-            del data[at : at + draw(st.integers(1, 16))]
-        else:
-            data = bytearray(draw(st.binary(max_size=200)))
-    return bytes(data)
-
-
-def survives(open_and_read, counts, where):
-    """Reads, or raises an error that says where; anything else fails the test."""
-    try:
-        open_and_read()
-    except NAMED as error:
-        assert str(where) in str(error), f"the message does not say where: {error!r}"
-        counts["refused"] += 1
-    else:
-        counts["read"] += 1
-
-
-def fuzz(record_property, name, good, path, open_and_read):
-    counts = {"read": 0, "refused": 0}
-
-    @fuzzed
-    @given(hurt(good))
-    def attempt(data):
-        path.write_bytes(data)
-        survives(open_and_read, counts, path.parent)
-
-    attempt()
-    record_property(f"fuzzed {name}", f"{counts['read']} read, {counts['refused']} refused, 0 crashed")
-    assert counts["refused"] > 0
-
-
-def npz(**arrays):
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
-    return buffer.getvalue()
 
 
 def idx():
