@@ -50,10 +50,12 @@ class StageCheckpoints:
             self._manager = ocp.CheckpointManager(self.directory, options=options)
 
     def _list_files(self) -> None:
-        # Object stores keep checksums of their own, and check them.
-        if is_remote(self.directory) or not is_first():
+        if not is_first():
             return
-        for unnamed in self.directory.glob(f"{self._saving}.{UNNAMED}*"):
+        # In an object store nothing is renamed: a checkpoint has its name at once, and counts when its mark is there.
+        remote = is_remote(self.directory)
+        pending = [self._at(self._saving)] if remote else self.directory.glob(f"{self._saving}.{UNNAMED}*")
+        for unnamed in pending:
             write_manifest(unnamed)
 
     def _at(self, step: int) -> Path:
@@ -145,7 +147,7 @@ class StageCheckpoints:
                 f"{directory} is undamaged, and does not fit this run ({reason}): it was saved with another network, "
                 "optimiser or version; go back to that config, or use another --workdir"
             ) from error
-        if not listed and is_first() and not is_remote(directory):
+        if not listed and is_first():
             write_manifest(directory)
         return state, None
 

@@ -2,13 +2,17 @@
 
 The list is written into the checkpoint's own directory before that gets its name: a checkpoint that has a name has a
 list. One without is of an older version; it is read without the check.
+
+In an object store the list has the sizes alone: the store keeps checksums of its own and checks them whenever an object
+is sent or read, and whole checkpoints are not read twice over the network.
 """
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
-from jaxdiff.files import write_atomically
+from jaxdiff.files import is_remote, write_atomically
 
 NAME = "manifest.json"
 ORBAX, COMMITTED = "_CHECKPOINT_METADATA", "commit_timestamp_nsecs"
@@ -19,14 +23,23 @@ MARK, MARKED = "commit_success.txt", "Checkpoint commit was successful"
 def listing(directory: Path) -> dict[str, list]:
     """Path below `directory` -> [bytes, SHA-256], for every file but the list itself and the mark."""
     found = {}
-    for path in sorted(directory.rglob("*")):
-        name = path.relative_to(directory).as_posix()
-        if path.is_file() and name not in (NAME, MARK):
+    for name, path in sorted(_files(directory)):
+        if name not in (NAME, MARK):
             found[name] = _without_time(path) if name == ORBAX else _whole(path)
     return found
 
 
+def _files(directory: Path, prefix: str = "") -> Iterator[tuple[str, Path]]:
+    for path in directory.iterdir():  # paths of object stores know no rglob
+        if path.is_dir():
+            yield from _files(path, f"{prefix}{path.name}/")
+        else:
+            yield prefix + path.name, path
+
+
 def _whole(path: Path) -> list:
+    if is_remote(path):
+        return [path.stat().length, None]
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return [path.stat().st_size, digest]
@@ -64,7 +77,7 @@ def fault(directory: Path) -> str | None:
     except (ValueError, AttributeError, TypeError) as error:
         return f"{NAME} is damaged ({error})"
     mark = directory / MARK
-    if mark.exists() and not mark.read_text(errors="replace").startswith(MARKED):
+    if mark.exists() and not mark.read_bytes().startswith(MARKED.encode()):
         return f"{MARK} has changed since it was written"
     found = listing(directory)
     for name in sorted({*expected, *found}):

@@ -13,7 +13,7 @@ from jaxdiff.experiment import arrays, command
 from jaxdiff.experiment.checks import ConfigError
 from jaxdiff.experiment.sharing import alone
 from jaxdiff.files import is_remote, open_workdir
-from jaxdiff.training import checkpoint, loop
+from jaxdiff.training import checkpoint, loop, manifest
 from jaxdiff.training.metrics import MetricsWriter, read_metrics
 
 
@@ -82,6 +82,31 @@ def test_metrics_go_on_where_they_were(bucket):
     assert loop.steps_done(stage) == 3
     with alone(stage):
         assert not (stage / ".lock").exists()
+
+
+def test_a_checkpoint_in_a_bucket_has_a_list_of_its_files(bucket):
+    step = bucket / "stages" / "toy" / "checkpoints" / "40"
+    for name, data in {"_CHECKPOINT_METADATA": b'{"a": 1}', "default/d/part": b"12345"}.items():
+        (step / name).parent.mkdir(parents=True, exist_ok=True)
+        (step / name).write_bytes(data)
+    manifest.write_manifest(step)
+    assert json.loads((step / manifest.NAME).read_text())["default/d/part"] == [5, None]
+    (step / manifest.MARK).write_text(manifest.MARKED)
+    (step / "_CHECKPOINT_METADATA").write_bytes(b'{"commit_timestamp_nsecs": 7, "a": 1}')
+    assert manifest.fault(step) is None
+    (step / "default/d/part").write_bytes(b"123")
+    assert manifest.fault(step) == "default/d/part has 3 bytes, 5 were written"
+    (step / "default/d/part").unlink()
+    assert manifest.fault(step) == "default/d/part is missing"
+
+
+def test_a_save_to_a_bucket_lists_the_checkpoint_itself(bucket):
+    saving = checkpoint.StageCheckpoints.__new__(checkpoint.StageCheckpoints)
+    saving.directory, saving._saving = bucket / "checkpoints", 3
+    (saving.directory / "3").mkdir(parents=True)
+    (saving.directory / "3" / "part").write_bytes(b"1")
+    saving._list_files()
+    assert manifest.has_manifest(saving.directory / "3")
 
 
 def test_modes_that_need_a_local_directory_say_so(bucket):
