@@ -218,6 +218,7 @@ def restore() -> ConfigDict:
     restore.tile.overlap = 0
     restore.lpips = ""  # score by LPIPS too: alex:FILE or vgg:FILE, converted weights (docs/quality.md)
     restore.shown = 8  # images in pictures
+    restore.save_images = True  # every restored image as a PNG of its own, named after its file or its number
     restore.name = ""  # directory under restore/; empty: after the input
     return restore
 

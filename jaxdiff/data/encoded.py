@@ -50,7 +50,7 @@ class Checked(NamedTuple):
 
 
 class EncodedSource:
-    """Images decoded when asked for; see `sources.Source`."""
+    """Images decoded when asked for; see `sources.Source`. `files` are the names of the examples."""
 
     def __init__(
         self,
@@ -64,6 +64,7 @@ class EncodedSource:
         self.name, self.shape, self.report = encoded.name, shape, report
         self.labels: np.ndarray | None = None
         self._names, self._decode_at, self._rules, self._good = encoded.names, decode_at, rules, good
+        self.files = [encoded.names[position] for position in good]
         self._pool = ThreadPoolExecutor(threads(), thread_name_prefix="decode")
 
     def __len__(self) -> int:
@@ -157,7 +158,7 @@ def open_decoded(
         shape = (*shape[:2], len(channels))
         return EncodedSource(encoded, decode_at, rules, good, shape, report), good
     pixels = np.stack([kept.pop(i)[..., channels] for i in good])
-    return ArraySource(encoded.name, pixels, None, report), good
+    return ArraySource(encoded.name, pixels, None, report, [encoded.names[i] for i in good]), good
 
 
 def threads() -> int:

@@ -31,7 +31,7 @@ class MaskedSource:
     """Images and their masks, decoded when asked for; see `measured.MeasurementSource`."""
 
     def __init__(self, source: ArraySource | EncodedSource, hidden_share: float):
-        self.name = source.name
+        self.name, self.files = source.name, source.files
         self.shape: tuple[int, ...] = (*source.shape[:2], source.shape[2] - 1)
         spec = {"name": "pixel_mask", "in_shape": list(self.shape), "p": round(hidden_share, 4)}
         self.operator = operators.build("pixel_mask", self.shape, p=spec["p"])

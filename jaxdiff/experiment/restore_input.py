@@ -26,12 +26,14 @@ class Input(NamedTuple):
     Attributes:
         truth: (n, H, W, C), or None where nobody knows it.
         rows: (n,) numbers of the examples in their source.
+        files: their files by name, (n,), where each is a file of its own (folder:, zip:), else None.
         operators, measured: by name.
         digest: of all that is measured: equal for equal measurements.
     """
 
     truth: np.ndarray | None
     rows: np.ndarray
+    files: list[str] | None
     operators: dict[str, LinearOperator]
     measured: dict[str, Measurement]
     digest: dict[str, str]
@@ -48,7 +50,7 @@ def open_input(config: Any, plan: Plan, data: ExperimentData, restoration: Resto
         if not len(images):
             raise ConfigError(f"config.restore.input: this run has no {restoration.input} images")
         rows = evenly(len(images), restoration.count)
-        return _measured_here(plan, restoration, images[rows], rows)
+        return _measured_here(plan, restoration, images[rows], rows, None)
     rules = {"channels": config.data.channels or None, "resize": config.data.resize}
     rules |= {"center_crop": config.data.center_crop, "max_bad_share": config.data.max_bad_share}
     try:
@@ -63,7 +65,7 @@ def open_input(config: Any, plan: Plan, data: ExperimentData, restoration: Resto
         raise at("restore.input", error) from None
     check_shape(restoration, tuple(source.shape), tuple(plan.image_shape))
     rows = evenly(len(source), restoration.count)
-    return _measured_here(plan, restoration, source.gather(rows), rows)
+    return _measured_here(plan, restoration, source.gather(rows), rows, _files(restoration, source, rows))
 
 
 def check_shape(restoration: RestorePlan, shape: tuple[int, ...], trained: tuple[int, ...]) -> None:
@@ -92,13 +94,15 @@ def check_shape(restoration: RestorePlan, shape: tuple[int, ...], trained: tuple
         )
 
 
-def _measured_here(plan: Plan, restoration: RestorePlan, truth: np.ndarray, rows: np.ndarray) -> Input:
+def _measured_here(
+    plan: Plan, restoration: RestorePlan, truth: np.ndarray, rows: np.ndarray, files: list[str] | None
+) -> Input:
     found = build_operators(restoration, tuple(truth.shape[1:]))
     measured = {
         name: measure(operator, truth, rows, restoration.seed, restoration.sigma_y)
         for name, operator in found.items()
     }
-    return Input(truth, rows, found, measured, {name: _digest(m) for name, m in measured.items()})
+    return Input(truth, rows, files, found, measured, {name: _digest(m) for name, m in measured.items()})
 
 
 def _as_it_is(config: Any, plan: Plan, restoration: RestorePlan, rules: dict[str, Any]) -> Input:
@@ -115,7 +119,15 @@ def _as_it_is(config: Any, plan: Plan, restoration: RestorePlan, rules: dict[str
     check_shape(restoration, tuple(source.shape), tuple(plan.image_shape))
     rows = evenly(len(source), restoration.count)
     taken = source.gather(rows)
-    return Input(None, rows, {MEASURED: source.operator}, {MEASURED: taken}, {MEASURED: _digest(taken)})
+    operators, measured = {MEASURED: source.operator}, {MEASURED: taken}
+    files = _files(restoration, source, rows)
+    return Input(None, rows, files, operators, measured, {MEASURED: _digest(taken)})
+
+
+def _files(restoration: RestorePlan, source: Any, rows: np.ndarray) -> list[str] | None:
+    if restoration.input.partition(":")[0] not in ("folder", "zip"):
+        return None
+    return [source.files[row] for row in rows]
 
 
 def _digest(measured: Measurement) -> str:

@@ -2,6 +2,7 @@
 
     restore/<name>/<prior>-<operator>-<method>.npz   restored images, deviations, a draw, what it cost; the request
     restore/<name>/<prior>-<operator>-<method>.png   truth, A^+ y, restored, one draw, standard deviation
+    restore/<name>/<prior>-<operator>-<method>/      every restored image by the name of its file, or its number
     restore/<name>/restore.json, restore.html        the table and the page
 
 A cell whose request (settings, measurements, parameters of the prior) is the same is not computed again.
@@ -14,14 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdiff.evaluation.lpips import Lpips
-from jaxdiff.evaluation.restoration import magnitude
 from jaxdiff.experiment.arrays import write_atomically
 from jaxdiff.experiment.checks import ConfigError
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.priors import Prior, evenly, in_tiles, named_prior
+from jaxdiff.experiment.restore_images import naming, save_images, visible
 from jaxdiff.experiment.restore_input import Input
 from jaxdiff.experiment.restore_plan import BASELINE, ESTIMATES, RestorePlan, slug
-from jaxdiff.experiment.restore_scores import comparisons, interval_of, open_perceptual, scores, shown
+from jaxdiff.experiment.restore_scores import comparisons, interval_of, open_perceptual, scores
 from jaxdiff.experiment.restoring import (
     Cell,
     arrays_digest,
@@ -102,13 +103,15 @@ def compute(
     run: Run, priors: dict[str, Prior], given: Input, asked: RestorePlan, cells: list[Cell]
 ) -> dict[Cell, Arrays]:
     """Every cell's arrays; those that `restore/<name>` has with the same request are read."""
-    folder, found = run.workdir / "restore" / asked.name, {}
+    folder, found, named = run.workdir / "restore" / asked.name, {}, naming(given)
     digests = {name: arrays_digest(prior) for name, prior in priors.items()}
     left = []
     for cell in cells:
         operator = given.operators[cell.operator]
         same = request(cell, operator, given.digest[cell.operator], digests.get(cell.prior, ""), asked)
         found[cell] = read_cell(_path(folder, cell), same)
+        if found[cell] is not None and not _named_alike(found[cell], named):  # a file has another name by now
+            found[cell] = write_cell(_path(folder, cell), same, {**found[cell], **named}, {})
         left += [(cell, same)] if found[cell] is None else []
     total, done = len(left) * len(given.rows), 0
     if len(left) < len(cells):
@@ -127,8 +130,12 @@ def compute(
             bar.update(done, label)
             of = (given.operators[cell.operator], given.measured[cell.operator])
             arrays, cost = restore_all(priors.get(cell.prior), cell.method, *of, given.rows, asked, progress)
-            found[cell] = write_cell(_path(folder, cell), same, arrays, cost)
+            found[cell] = write_cell(_path(folder, cell), same, {**arrays, **named}, cost)
     return found
+
+
+def _named_alike(arrays: Arrays, named: Arrays) -> bool:
+    return all(np.array_equal(arrays.get(key), value) for key, value in named.items())
 
 
 def summarise(
@@ -149,7 +156,12 @@ def summarise(
     for cell in table.cells:
         arrays = found[cell]
         cost = {key[5:]: float(value) for key, value in arrays.items() if key.startswith("cost/")}
-        row = {**cell._asdict(), **cost, "seconds_per_image": cost["seconds"] / len(given.rows)}
+        row = {
+            **cell._asdict(),
+            "file": _path(Path(), cell).name,
+            **cost,
+            "seconds_per_image": cost["seconds"] / len(given.rows),
+        }
         if "std" in arrays:
             row["mean_std"] = float(arrays["std"].mean())
         row |= {name: interval_of(values, bootstrap) for name, values in scored.get(cell, {}).items()}
@@ -161,6 +173,7 @@ def summarise(
         "versions": versions(),
         "seed": asked.seed,
         "data": {"source": asked.input, "images": len(given.rows), "truth": given.truth is not None},
+        "examples": {key: value.tolist() for key, value in naming(given).items()},
         "operators": {name: describe(operator) for name, operator in given.operators.items()},
         "sigma_y": {name: float(np.mean(m.sigma_y)) for name, m in given.measured.items()},
         "draws": asked.draws,
@@ -188,10 +201,10 @@ def strips(given: Input, asked: RestorePlan, found: dict[Cell, Arrays]) -> dict[
         if cell.method == BASELINE:
             rows.pop("mean")
         scale = base if given.truth is None else given.truth
-        visible = {key: _visible(values[some], key, scale) for key, values in rows.items()}
+        drawn = {key: visible(values[some], key, scale) for key, values in rows.items()}
         if seen is not None:
-            visible |= {"y": _visible(seen, "y", scale)}
-        pictures[picture_key(cell._asdict())] = {key: visible[key] for key in ROWS if key in visible}
+            drawn |= {"y": visible(seen, "y", scale)}
+        pictures[picture_key(cell._asdict())] = {key: drawn[key] for key in ROWS if key in drawn}
     return pictures
 
 
@@ -200,14 +213,6 @@ def _as_image(y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
     if y.ndim != 4 or y.shape[-1] != shape[-1] or shape[0] % y.shape[1] or shape[1] % y.shape[2]:
         return None
     return y.repeat(shape[0] // y.shape[1], axis=1).repeat(shape[1] // y.shape[2], axis=2)
-
-
-def _visible(images: np.ndarray, key: str, scale: np.ndarray) -> np.ndarray:
-    """Complex images by their magnitude, on the scale of the truth."""
-    if images.shape[-1] != 2:
-        return images if key == "std" else shown(images)
-    sizes = magnitude(images) / float(magnitude(scale).max() or 1.0)
-    return sizes.astype(np.float32) if key == "std" else (2 * sizes - 1).astype(np.float32)
 
 
 def run_restore(run: Run, parts: Parts, given: Input, asked: RestorePlan, command_line: list[str]) -> Path:
@@ -227,7 +232,11 @@ def run_restore(run: Run, parts: Parts, given: Input, asked: RestorePlan, comman
     results = summarise(run, given, asked, table, found, perceptual, command_line)
     pictures = strips(given, asked, found)
     for cell in table.cells:
-        save_strip(_path(folder, cell).with_suffix(".png"), pictures[picture_key(cell._asdict())])
+        path = _path(folder, cell)
+        save_strip(path.with_suffix(".png"), pictures[picture_key(cell._asdict())])
+        if run.config.restore.save_images:
+            base = found[Cell(None, cell.operator, BASELINE)]["mean"]
+            save_images(path.with_suffix(""), given, found[cell]["mean"], base)
     text = json.dumps(results, indent=1)
     write_atomically(folder / "restore.json", lambda path: path.write_text(text))
     page = write_restore_page(results, pictures, folder / "restore.html")
