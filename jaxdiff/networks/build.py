@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxdiff import registry
+from jaxdiff.networks.ddpmpp import DDPMpp
 from jaxdiff.networks.mlp import MLP
 from jaxdiff.networks.unet import UNet
 
-NETWORKS = {"mlp": MLP, "unet": UNet}
+NETWORKS = {"ddpmpp": DDPMpp, "mlp": MLP, "unet": UNet}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 

@@ -124,6 +124,7 @@ class Conv(nn.Module):
         channels: channels of the output.
         dtype: dtype of the computation; the parameters are float32.
         zero: the kernel starts at 0.
+        init_kernel: how the kernel starts where it does not start at 0; None: LeCun's normal law.
         forward_mode: use JAX's own derivatives, so that `jax.jvp` works.
     """
 
@@ -131,10 +132,11 @@ class Conv(nn.Module):
     dtype: jnp.dtype = jnp.float32
     zero: bool = False
     forward_mode: bool = False
+    init_kernel: nn.initializers.Initializer | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        init = nn.initializers.zeros if self.zero else nn.initializers.lecun_normal()
+        init = nn.initializers.zeros if self.zero else self.init_kernel or nn.initializers.lecun_normal()
         kernel = self.param("kernel", init, (3, 3, x.shape[-1], self.channels))
         bias = self.param("bias", nn.initializers.zeros, (self.channels,))
         x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)

@@ -60,6 +60,12 @@ def depth_to_space(x: jax.Array, patch: int) -> jax.Array:
     return x.reshape(batch, height * patch, width * patch, channels // patch**2)
 
 
+def pad_to_multiple(x: jax.Array, unit: int) -> jax.Array:
+    """Height and width up to the next multiple of `unit`, with the edge's values at the bottom and right."""
+    extra = [(-size) % unit for size in x.shape[1:3]]
+    return jnp.pad(x, ((0, 0), (0, extra[0]), (0, extra[1]), (0, 0)), mode="edge") if any(extra) else x
+
+
 def _groups(channels: int) -> int:
     """The number of groups: a divisor of `channels`, near channels / 16."""
     return min(

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdiff import registry
+from jaxdiff.networks.attention import attend
 from jaxdiff.networks.convolution import Conv
 from jaxdiff.networks.embeddings import ConditionEmbedding
 from jaxdiff.networks.layers import (
@@ -23,6 +24,7 @@ from jaxdiff.networks.layers import (
     check_condition,
     depth_to_space,
     normalize,
+    pad_to_multiple,
     scale_and_shift,
     space_to_depth,
 )
@@ -56,6 +58,7 @@ class SelfAttention(nn.Module):
     norm: str
     dtype: jnp.dtype
     head_size: int = 32
+    forward_mode: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -64,7 +67,7 @@ class SelfAttention(nn.Module):
         heads = max(1, channels // self.head_size)
         h = normalize(x, self.norm, self.dtype).reshape(batch, height * width, channels)
         qkv = nn.DenseGeneral((3, heads, channels // heads), dtype=self.dtype)(h)
-        h = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
+        h = attend(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], self.forward_mode)
         zeros = nn.initializers.zeros
         h = nn.DenseGeneral(channels, axis=(-2, -1), dtype=self.dtype, kernel_init=zeros)(h)
         return x + h.reshape(x.shape)
@@ -146,7 +149,8 @@ class UNet(nn.Module):
         embedding = ConditionEmbedding(4 * self.channels, self.num_classes, dtype=self.dtype)(
             c_noise, cond.get("label")
         )
-        h = space_to_depth(self._pad(x.astype(self.dtype)), self.patch)
+        x = pad_to_multiple(x.astype(self.dtype), self.patch * 2 ** (len(self.channel_mults) - 1))
+        h = space_to_depth(x, self.patch)
         h = Conv(self.channels * self.channel_mults[0], self.dtype, forward_mode=self.forward_mode)(h)
         h, skips = self._encode(h, embedding, train)
         h = self._decode(h, skips, embedding, train)
@@ -180,9 +184,5 @@ class UNet(nn.Module):
         h = ResidualBlock(channels, self.norm, self.dropout, self.dtype, self.forward_mode)(
             h, embedding, train
         )
-        return SelfAttention(self.norm, self.dtype)(h) if level in self.attention else h
-
-    def _pad(self, x):
-        unit = self.patch * 2 ** (len(self.channel_mults) - 1)
-        extra = [(-size) % unit for size in x.shape[1:3]]
-        return jnp.pad(x, ((0, 0), (0, extra[0]), (0, extra[1]), (0, 0)), mode="edge") if any(extra) else x
+        attention = SelfAttention(self.norm, self.dtype, forward_mode=self.forward_mode)
+        return attention(h) if level in self.attention else h

@@ -75,6 +75,9 @@ ALLOWED = {
         "importlib.util.module_from_spec()": "the same",
     },
     "jaxdiff/experiment/results.py": {"import importlib": "importlib.metadata: versions of packages"},
+    "jaxdiff/gpu_flags.py": {
+        "import importlib": "looks whether a plugin of JAX is installed, and imports nothing"
+    },
     "jaxdiff/training/distributed_check.py": {
         "import subprocess": "this interpreter, a module of this project"
     },

@@ -12,9 +12,12 @@ SMALL = {"channels": 8, "channel_mults": (1, 1)}
 CASES = {
     "unet": ("unet", (4, 8, 8, 1), SMALL),
     "unet patch 2": ("unet", (4, 8, 8, 1), {**SMALL, "patch": 2}),
+    "ddpmpp": ("ddpmpp", (4, 8, 8, 1), {**SMALL, "blocks": 1}),
     "mlp": ("mlp", (4, 5), {"width": 16}),
     "mlp of images": ("mlp", (4, 4, 3, 2), {"width": 16}),
 }
+
+BY_NAME = {"unet": SMALL, "ddpmpp": {**SMALL, "blocks": 1}, "mlp": {"width": 16}}
 
 
 def example(shape):
@@ -38,7 +41,7 @@ def initialized(name, shape, args, cond=None, out_channels=None):
 
 @pytest.mark.parametrize("name", names())
 def test_zero_at_the_start(name):
-    shape, args = (2, 4, 4, 1), {"channels": 4, "channel_mults": (1,)} if name == "unet" else {"width": 8}
+    shape, args = (2, 4, 4, 1), BY_NAME[name]
     x, c_noise = example(shape)
     for zero_init in (True, False):
         network = build_network(name, 1, zero_init=zero_init, **args)
@@ -77,7 +80,7 @@ def test_unet_takes_any_size(shape, patch):
 @pytest.mark.parametrize("name", names())
 def test_image_condition_enters(name):
     shape = (4, 8, 8, 1)
-    args = SMALL if name == "unet" else {"width": 16}
+    args = BY_NAME[name]
     cond = {"image": jnp.ones((4, 8, 8, 2))}
     network, variables, x, c_noise = initialized(name, shape, args, cond)
     apply = jax.jit(network.apply)
@@ -89,7 +92,7 @@ def test_image_condition_enters(name):
 
 @pytest.mark.parametrize("name", names())
 def test_label_minus_one_is_no_label(name):
-    args = {**(SMALL if name == "unet" else {"width": 16}), "num_classes": 3}
+    args = {**BY_NAME[name], "num_classes": 3}
     network, variables, x, c_noise = initialized(name, (4, 8, 8, 1), args)
     apply = jax.jit(network.apply)
     out = apply(variables, x, c_noise, {"label": jnp.asarray([0, 2, -1, -1])})
@@ -100,7 +103,7 @@ def test_label_minus_one_is_no_label(name):
 
 @pytest.mark.parametrize("name", names())
 def test_dropout_is_active_in_training_only(name):
-    args = {**(SMALL if name == "unet" else {"width": 16}), "dropout": 0.5}
+    args = {**BY_NAME[name], "dropout": 0.5}
     network, variables, x, c_noise = initialized(name, (4, 8, 8, 1), args)
 
     @jax.jit
@@ -118,7 +121,7 @@ def test_dropout_is_active_in_training_only(name):
 
 @pytest.mark.parametrize("name", names())
 def test_bfloat16_computes_near_float32_and_keeps_float32_parameters(name):
-    args = SMALL if name == "unet" else {"width": 16}
+    args = BY_NAME[name]
     network, _, x, c_noise = initialized(name, (4, 8, 8, 1), args)
     half, variables, _, _ = initialized(name, (4, 8, 8, 1), {**args, "dtype": "bfloat16"})
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
@@ -131,7 +134,7 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_parameters(name):
 @pytest.mark.parametrize("name", names())
 def test_learns_a_shift_that_depends_on_the_noise(name):
     """F(x, c) = -x for c < 0 and x for c > 0: only a network that reads c can learn it."""
-    args = {"channels": 8, "channel_mults": (1,)} if name == "unet" else {"width": 64}
+    args = {"unet": {"channels": 8, "channel_mults": (1,)}, "mlp": {"width": 64}}.get(name, BY_NAME[name])
     shape = (32, 4, 4, 1)
     network = build_network(name, 1, **args)
     c_noise = jnp.where(jnp.arange(32) % 2 == 0, -0.5, 0.5)
