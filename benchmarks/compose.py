@@ -1,4 +1,4 @@
-"""What sampling the composed digits model costs, against sampling one full-size network. One line of JSON.
+"""What sampling the composed digits model costs, against sampling one full-size network. Lines of JSON.
 
     python benchmarks/compose.py
     python benchmarks/compose.py --config=configs/digits_everything.py --batch=64 --repeat=5
@@ -9,7 +9,9 @@ fitted to random smooth images, and in the stacking every candidate has a weight
 below `--residual_below`): the most that the composition can cost. With `--workdir` all of it is that of a trained run,
 in which a candidate is not computed at noise levels where it has no weight. Each method is sampled in turn (A B C A B
 C ...). 'ratio' is time over that of `clean_only`, one full-size network; 'flops_ratio' the same of products, as if
-every candidate were computed: what the composition would cost if all its networks ran as fast as that one.
+every candidate were computed: what the composition would cost if all its networks ran as fast as that one. From
+the same products come 'gflop_per_s' and 'mfu', the share of the peak (null where that is not known, as of CPUs). The
+first line says what machine it was; then there is one for each method.
 """
 
 import argparse
@@ -158,16 +160,14 @@ def main() -> None:
         with jax.profiler.trace(str(options.profile)):
             jax.block_until_ready(programs[options.methods[0]](parts, keys))
     s = config.sample
-    grid = karras_schedule(s.steps, s.sigma_min, s.sigma_max, s.rho)
-    print(
-        json.dumps(
-            timing.machine() | {"evaluations": int(evaluations(s.sampler, grid)), "batch": options.batch}
-        )
-    )
+    calls = int(evaluations(s.sampler, karras_schedule(s.steps, s.sigma_min, s.sigma_max, s.rho)))
+    print(json.dumps(timing.machine() | {"evaluations": calls, "batch": options.batch}))
     base = options.methods[-1]
     for name in options.methods:
-        row = {"method": name, "images_per_s": round(options.batch / float(np.median(clock[name])), 2)}
-        row["images_per_s_p10"] = round(options.batch / float(np.percentile(clock[name], 90)), 2)
+        work = timing.Work(
+            None, options.batch, flops[name] * calls * options.batch, compile_seconds[name], {}
+        )
+        row = {"method": name, **timing.rates(work, clock[name], config.train.dtype)}
         row["images_per_core_s"] = round(options.batch / min(core[name]), 2)
         row["ratio"] = round(float(np.median(clock[name]) / np.median(clock[base])), 3)
         row["core_ratio"] = round(min(core[name]) / min(core[base]), 3)

@@ -1,4 +1,4 @@
-"""What a run would cost on accelerators: `python benchmarks/run_cost.py --flops 20.4e9 --images 300e6`.
+"""What a run would cost on accelerators: `python benchmarks/run_cost.py --flops 20.5e9 --images 300e6`.
 
     chip hours = images x operations of an image / (peak x MFU x 3600)
 

@@ -22,7 +22,7 @@ NETWORK = {"channels": 128, "channel_mults": (1, 2), "patch": 2}
 
 def sampling(options: argparse.Namespace) -> timing.Work:
     """Batches of samples of a network with random parameters; what they show costs nothing."""
-    network, shape, batch = timing.unet(options), tuple(options.shape), options.batch
+    network, shape, batch = timing.asked_network(options), tuple(options.shape), options.batch
     x, sigma = jnp.zeros((batch, *shape)), jnp.ones(batch)
     params = jax.jit(network.init)(init_key(jax.random.key(0)), x, sigma)["params"]
     grid = karras_schedule(options.sampling_steps)

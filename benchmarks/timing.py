@@ -63,9 +63,10 @@ def parser(description: str, network: dict[str, Any], shape: tuple[int, ...], ba
     return options
 
 
-def unet(options: argparse.Namespace) -> Any:
-    """The network that the options ask for."""
-    return build_network("unet", options.shape[-1], dtype=options.dtype, **options.network)
+def asked_network(options: argparse.Namespace) -> Any:
+    """The network that the options ask for: a U-Net where they give no 'name'."""
+    arguments = {"name": "unet", **options.network}
+    return build_network(out_channels=options.shape[-1], dtype=options.dtype, **arguments)
 
 
 def compiled(function: Any, *args: Any) -> tuple[Any, float]:

@@ -2,7 +2,7 @@
 
     python benchmarks/train_step.py
     python benchmarks/train_step.py --network='{"channels": 128, "channel_mults": [1, 2], "patch": 2}' --batch=64
-    python benchmarks/train_step.py --dtype=bfloat16 --batch=512 --steps=16 --profile=trace   # an accelerator
+    python benchmarks/train_step.py --network='{"name": "ddpmpp"}' --dtype=bfloat16 --batch=512 --steps=16   # EDM's
 
 GFLOP/s count three forward passes for a step: forward, and a gradient of twice its cost.
 """
@@ -26,7 +26,7 @@ NETWORK = {"channels": 128, "channel_mults": (1, 2), "patch": 2}
 
 def training(options: argparse.Namespace) -> timing.Work:
     """Steps of training on the same batch over and over; `options.steps` of them in one call into the device."""
-    network, mesh = timing.unet(options), make_mesh()
+    network, mesh = timing.asked_network(options), make_mesh()
     method = denoising(network, NoiseDistribution(-1.2, 1.2), 0.5)
     optimizer = make_optimizer(OptimizerSettings(lr=1e-4, decay="constant", clip=0.0))
     y = timing.images(options.batch, options.shape)

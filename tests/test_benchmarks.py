@@ -1,4 +1,4 @@
-"""The speed benchmarks print one line of JSON with rates that fit together; no time is asserted."""
+"""The speed benchmarks print lines of JSON with rates that fit together; no time is asserted."""
 
 import json
 import os
@@ -42,4 +42,24 @@ def test_composition():
     cost = {row["method"]: row["flops_ratio"] for row in rows}
     assert set(cost) == {"residual", "views_only", "clean_only"} and cost["clean_only"] == 1
     assert cost["residual"] > cost["views_only"] > 0
-    assert all(row["images_per_s"] > 0 and row["ratio"] > 0 for row in rows)
+    assert all(row["images_per_s"] > 0 and row["ratio"] > 0 and row["mfu"] is None for row in rows)
+    for row in rows:
+        expected = row["images_per_s"] * 5 * row["mflop_per_evaluation"] / 1e3
+        assert row["gflop_per_s"] == pytest.approx(expected, rel=0.02, abs=0.06)
+
+
+def test_another_network_is_asked_for_by_its_name():
+    shape = ("--shape", "8", "8", "1", "--batch=2", "--repeat=1")
+    network = '{"name": "ddpmpp", "channels": 4, "channel_mults": [1, 1], "blocks": 1}'
+    (row,) = printed("train_step.py", *shape, f"--network={network}")
+    assert row["network"]["name"] == "ddpmpp" and row["images_per_s"] > 0
+
+
+def test_a_round_of_ours_without_peers():
+    lines = printed("peers.py", "--only", "jaxdiff, patches of 2", "--rounds=1", "--runs=1", "--threads=1")
+    machine, training, sampling, ratios = lines
+    assert machine["batch"] == 16 and ratios == {"ratios of GFLOP/s to the best peer": {}}
+    for row, what in ((training, "training"), (sampling, "sampling")):
+        assert (row["who"], row["what"]) == ("jaxdiff, patches of 2", what)
+        assert row["gflop_per_s"] > 0 and row["images_per_s"] > 0 and row["peak_memory_mb"] > 0
+    assert training["parameters"] == sampling["parameters"] > 1e6
