@@ -21,7 +21,7 @@ from configs import default
 def get_config(variant: str = "") -> ConfigDict:
     default.check_variant(variant, ("tiny",))
     config = default.get_config()
-    config.title = "CelebA 64 x 64 from three views"
+    config.title = "CelebA 64 x 64 from five views"
     config.data.source = "tfds:celeb_a"
     config.data.image_size = 64
     config.data.channels = 3

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict, config_dict
 def network() -> ConfigDict:
     """The network of every stage; a stage changes keys in its own `network`."""
     network = ConfigDict()
-    network.name = "unet"  # unet | mlp
+    network.name = "unet"  # unet | ddpmpp | mlp
     network.channels = 32  # width at the highest resolution
     network.channel_mults = (1, 2)  # width of each level, in multiples of `channels`
     network.blocks = 1  # residual blocks per level

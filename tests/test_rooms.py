@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "jaxdiff"
-ANYBODY = {"registry", "progress", "files", "__version__"}  # files beside the rooms that know no room
+ANYBODY = {"registry", "progress", "files", "npz", "__version__"}  # files beside the rooms that know no room
 MAY_KNOW = {
     "operators": set(),
     "diffusion": set(),
@@ -58,5 +58,5 @@ def test_pure_rooms_know_no_configuration(room):
 def test_every_room_is_listed():
     rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
     assert rooms - {"experiment"} == set(MAY_KNOW)
-    for name in ("registry", "progress", "files"):
+    for name in ("registry", "progress", "files", "npz"):
         assert not {m for m in imported((PACKAGE / f"{name}.py").read_text()) if m.startswith("jaxdiff")}

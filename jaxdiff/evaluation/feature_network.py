@@ -18,6 +18,7 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 
 from jaxdiff.data.pixels import to_unit
+from jaxdiff.evaluation.devices import split_locally
 from jaxdiff.evaluation.features import FeatureExtractor
 from jaxdiff.evaluation.stored import read_stored
 from jaxdiff.networks.convolution import Conv
@@ -86,7 +87,7 @@ def in_batches(function: Callable, images: np.ndarray) -> Iterator[np.ndarray]:
     for start in range(0, len(images), BATCH):
         batch = to_unit(images[start : start + BATCH])
         filled = np.concatenate([batch, np.repeat(batch[-1:], BATCH - len(batch), axis=0)])
-        yield np.asarray(function(filled))[: len(batch)]
+        yield np.asarray(function(split_locally(filled)))[: len(batch)]
 
 
 def weights_digest(arrays: dict[str, np.ndarray]) -> str:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from jaxdiff.data.pixels import to_unit
+from jaxdiff.evaluation.devices import split_locally
 from jaxdiff.progress import StageProgress
 
 
@@ -34,7 +36,7 @@ def map_batches(
 
     Every batch has the same shape, so a jitted function is compiled once: the last batch is filled up with
     copies of its last image, and their features are cut off again. No image is dropped. A batch is read while
-    the next one is computed.
+    the next one is computed. It is split over this process's devices where their number divides it.
 
     Args:
         function: uint8 (batch_size, H, W, C) -> (batch_size, d), each row depending on its own image alone.
@@ -74,7 +76,7 @@ def _run(
         batch = images[start : start + batch_size]
         missing = batch_size - len(batch)
         filled = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing else batch
-        ahead = function(filled)
+        ahead = function(split_locally(filled))
         if running is not None:
             results.append(np.asarray(running, np.float32))
             report(start)

@@ -133,6 +133,12 @@ def check_names(config: ConfigDict) -> None:
         freshness(config.sample.sampler, config.sample.eta, config.sample.s_churn)
     except ValueError as error:
         raise at("sample", error) from None
+    asked = config.sample
+    if not 0 < asked.sigma_min < asked.sigma_max:
+        raise ConfigError(
+            f"config.sample.sigma_min: must be above 0 and below config.sample.sigma_max = {asked.sigma_max}, got "
+            f"{asked.sigma_min}"
+        )
     positive = (
         "steps",
         "batch",

@@ -18,6 +18,7 @@ from jaxdiff.experiment.checks import ConfigError, check_names, choose
 from jaxdiff.experiment.data import load_data
 from jaxdiff.experiment.distill_results import run_distill
 from jaxdiff.experiment.distilling import make_distill_plan
+from jaxdiff.experiment.entries import check_batches
 from jaxdiff.experiment.lock import WorkdirInUse, locked_unless_read_only
 from jaxdiff.experiment.pipeline import train
 from jaxdiff.experiment.plan import make_plan
@@ -32,10 +33,12 @@ from jaxdiff.experiment.streaming import stream_samples
 from jaxdiff.files import CannotWrite, is_remote, open_workdir, why_not_written
 from jaxdiff.report.terminal import print_summary
 from jaxdiff.training.checkpoint import DamagedCheckpoints
+from jaxdiff.gpu_flags import set_gpu_flags
 from jaxdiff.training.loop import NonFiniteLoss
 from jaxdiff.training.processes import is_first, start
 from jaxdiff.training.stopping import Interrupted, StopRequest
 
+from jaxdiff.training.sharding import make_mesh
 LOCAL_MODES = ("compare", "worth", "crosstable", "distill", "restore")
 # Exit codes, as of sysexits.h: docs/faults.md
 CANNOT_WRITE = 74  # EX_IOERR: the disk is full or read-only
@@ -136,7 +139,8 @@ def default_name(config_name: str) -> str:
 
 
 def prepare_jax(distributed: str) -> None:
-    """Processes, and the persistent compile cache ($JAXDIFF_CACHE, default ~/.cache/jaxdiff)."""
+    """Flags of XLA, processes, and the persistent compile cache ($JAXDIFF_CACHE, default ~/.cache/jaxdiff)."""
+    set_gpu_flags()
     start(distributed)
     cache = Path(os.environ.get("JAXDIFF_CACHE", Path.home() / ".cache" / "jaxdiff")) / "compiled"
     jax.config.update("jax_compilation_cache_dir", str(cache))
@@ -186,6 +190,7 @@ def run_images(
     distilled = make_distill_plan(config, plan, workdir) if mode == "distill" else None
     restoration = make_restore_plan(config, plan) if mode == "restore" else None
     if mode in ("sample", "evaluate", "distill", "restore") and (missing := unfinished(run)):
+    check_batches(plan, make_mesh(), unfinished(run))
         raise ConfigError(f"{workdir}: not trained yet: {', '.join(missing)}; run with --mode=train first")
     claim(config, workdir)
     if restoration is not None:

@@ -14,11 +14,12 @@ from jaxdiff.experiment import compare, crosstable, dry_modes, worth
 from jaxdiff.experiment.cells import is_done
 from jaxdiff.experiment.checks import ConfigError
 from jaxdiff.experiment.data import open_clean, open_measured
-from jaxdiff.experiment.entries import stage_plans
+from jaxdiff.experiment.entries import check_batches
 from jaxdiff.experiment.plan import make_plan, view_operator
 from jaxdiff.experiment.same_config import changed_keys
 from jaxdiff.experiment.sketch import StageSketch, sketch_stages
 from jaxdiff.experiment.splitting import split_parts
+from jaxdiff.experiment.stages import stage_names
 from jaxdiff.operators import LinearOperator, Measurement, build, describe
 from jaxdiff.report.dry_run import print_cells, print_config, print_facts, print_parts, print_stages
 from jaxdiff.training.loop import steps_done
@@ -202,8 +203,8 @@ def run_images(config: Any, workdir: Path, mode: str, console: Console) -> int:
         print_parts(part_rows(config, known), console)
         return 0
     plan = make_plan(config, known.shape, known.operators, known.noise)
-    for name, stage in stage_plans(plan).items():
-        check_batch(stage.settings.batch, mesh, f"stage {name}", stage.settings.accumulate)
+    left = [name for name in stage_names(plan) if steps_done(workdir / "stages" / name) is None]
+    check_batches(plan, mesh, left)
     asked = dry_modes.look_at_mode(config, plan, workdir, mode)
     if asked.distilled is not None:
         distilled = asked.distilled.stage.settings

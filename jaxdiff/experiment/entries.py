@@ -1,9 +1,10 @@
 """What results.json says of every stage and every method: cost, history, nats, paired differences."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxdiff.evaluation import certificate
 from jaxdiff.evaluation.bootstrap import bootstrap_mean
@@ -16,6 +17,7 @@ from jaxdiff.experiment.stages import Run, stage_names
 from jaxdiff.operators import describe
 from jaxdiff.training.loop import steps_done
 from jaxdiff.training.metrics import read_metrics
+from jaxdiff.training.sharding import check_batch
 
 # Order of the tables; 'view/<name>' stands between the Gaussian and the methods.
 ORDER = ("gaussian", "views_only", "shared", "clean_only", "finetune", "cascade", "residual", "completed")
@@ -82,6 +84,18 @@ def stage_plans(plan: Plan) -> dict[str, StagePlan]:
             laps = plan.completed_em.laps if whole == "completed" else 1
         plans[name] = with_steps(stage, max(1, stage.settings.steps // laps)) if laps > 1 else stage
     return plans
+
+
+def check_batches(plan: Plan, mesh: Mesh, left: Iterable[str]) -> None:
+    """Whether the devices of `mesh` can share the batch of every stage of `left`; before any of them is trained.
+
+    Raises:
+      ValueError: names the stage and the nearest valid size.
+    """
+    plans = stage_plans(plan)
+    for name in left:
+        settings = plans[name].settings
+        check_batch(settings.batch, mesh, f"stage {name}", settings.accumulate)
 
 
 def stage_entries(run: Run, parts: Parts) -> dict[str, dict]:

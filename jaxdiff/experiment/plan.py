@@ -71,6 +71,12 @@ def stage_plan(
         module = build_network(name, channels, dtype=train["dtype"], **network)
     except (TypeError, ValueError) as error:
         raise at(f"{path}.network", error) from None
+    if train["batch"] % train["accumulate"]:
+        nearest = max(1, round(train["batch"] / train["accumulate"])) * train["accumulate"]
+        raise ConfigError(
+            f"config.{path}.train.batch: {train['batch']} cannot be split into config.train.accumulate = "
+            f"{train['accumulate']} micro-batches; nearest valid: {nearest}"
+        )
     steps = min(train["steps"], train["max_steps"]) if train["max_steps"] > 0 else train["steps"]
     optimizer = OptimizerSettings(
         lr=train["lr"],

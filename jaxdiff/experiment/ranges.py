@@ -32,6 +32,7 @@ class Range(NamedTuple):
 POSITIVE, NOT_NEGATIVE, SHARE, ONE = Range(0, above=True), Range(0), Range(0, 1), Range(1)
 TRAIN = {
     **dict.fromkeys(("steps", "batch", "checkpoint_every", "tune_every", "max_skipped"), ONE),
+    **dict.fromkeys(("accumulate", "fsdp_min_size"), ONE),
     **dict.fromkeys(("max_steps", "warmup", "steps_per_dispatch", "patience", "spike_factor"), NOT_NEGATIVE),
     **dict.fromkeys(("weight_decay", "clip", "ema_halflife"), NOT_NEGATIVE),
     "lr": POSITIVE,

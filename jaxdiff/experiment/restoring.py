@@ -13,6 +13,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxdiff.evaluation.calibration import credible_interval, posterior_mean, posterior_std
 from jaxdiff.experiment.arrays import write_atomically
@@ -21,6 +22,7 @@ from jaxdiff.experiment.restore_plan import BASELINE, ESTIMATES, RestorePlan
 from jaxdiff.operators import LinearOperator, Measurement, describe
 from jaxdiff.sampling import GUIDANCES, restore
 from jaxdiff.sampling.guidance.step import white_noise
+from jaxdiff.training.sharding import batch_sharding, make_mesh
 
 
 class Cell(NamedTuple):
@@ -169,16 +171,18 @@ def restore_all(
     count = len(measured.y)
     batch = min(asked.batch, count)
     call, parts, cost, done = None, [], {"seconds": 0.0}, 0
-    arrays = prior.arrays if prior else ()
+    place = placing(batch)
+    arrays, operator = place(prior.arrays if prior else ()), place(operator)
     for positions, part in filled_batches(measured, batch):
-        keys = image_and_draw_keys(asked.seed, rows[positions], asked.draws + 2)
+        keys = place(image_and_draw_keys(asked.seed, rows[positions], asked.draws + 2), 1)
+        part = place(part, 0)
         given = (arrays, operator.with_params(part.params), part.y, part.sigma_y, keys)
         if call is None:
             began = time.monotonic()
             call = jax.jit(program(prior, method, asked)).lower(*given).compile()
             cost["compile_seconds"] = time.monotonic() - began
             cost["memory_bytes"] = float(compiled_bytes(call))
-        given = jax.block_until_ready(jax.device_put(given))
+        given = jax.block_until_ready(given)
         began = time.monotonic()
         found = jax.block_until_ready(call(*given))
         cost["seconds"] += time.monotonic() - began
@@ -190,6 +194,16 @@ def restore_all(
     if peak is not None:
         cost["device_peak_bytes"] = float(peak)
     return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}, cost
+
+
+def placing(batch: int) -> Callable[..., Any]:
+    """(tree, batch axis or None) -> the tree on this process's devices: its batch split over them where their number
+    divides it, or all of it on each; on the first alone where the batch cannot be split."""
+    mesh = make_mesh(jax.local_devices())
+    if mesh.size == 1 or batch % mesh.size:
+        return lambda tree, axis=None: jax.device_put(tree)
+    whole = NamedSharding(mesh, PartitionSpec())
+    return lambda tree, axis=None: jax.device_put(tree, whole if axis is None else batch_sharding(mesh, axis))
 
 
 def compiled_bytes(compiled: Any) -> int:

@@ -150,7 +150,8 @@ def train_stage(
       ValueError: the batch cannot be split over the devices.
     """
     settings, mesh = stage.settings, make_mesh()
-    check_batch(settings.batch, mesh, f"stage {stage.name}", settings.accumulate)
+    if steps_done(directory) is None:  # what is trained can be read on any number of devices
+        check_batch(settings.batch, mesh, f"stage {stage.name}", settings.accumulate)
     stop = StopRequest() if stop is None else stop
     length = dispatch_length(settings, stage.tune is not None)
     optimizer = make_optimizer(settings.optimizer)
@@ -169,6 +170,7 @@ def train_stage(
         if is_over(state, settings, stage.tune is not None):
             mark_done(directory, int(state.step))
             return state
+        check_batch(settings.batch, mesh, f"stage {stage.name}", settings.accumulate)
         step = make_train_step(
             stage.factory,
             optimizer,

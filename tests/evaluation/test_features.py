@@ -1,3 +1,5 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -22,6 +24,24 @@ def test_every_image_once_in_order_and_batches_of_one_shape(batch_size):
     assert shapes == {(batch_size, 4, 5, 3)}
     assert features.dtype == np.float32
     np.testing.assert_allclose(features, mean_and_max(IMAGES), rtol=1e-6)
+
+
+def test_a_batch_that_the_devices_divide_is_split_over_them():
+    devices = []
+
+    @jax.jit
+    def one(batch):
+        return jnp.stack([batch.astype(jnp.float32).mean((1, 2, 3)), batch.max((1, 2, 3))], axis=1)
+
+    def function(batch):
+        devices.append(len(batch.devices()) if isinstance(batch, jax.Array) else 1)
+        return one(batch)
+
+    images = np.concatenate([IMAGES, IMAGES[::-1], IMAGES])
+    split, whole = map_batches(function, images, 16), map_batches(function, images, 5)
+    assert devices == [8, 8, *[1] * 5]
+    np.testing.assert_allclose(split, whole, rtol=1e-6)
+    np.testing.assert_allclose(whole, mean_and_max(images), rtol=1e-6)
 
 
 def test_progress_is_shown_for_more_than_one_batch(capsys):

@@ -1,7 +1,8 @@
 """Random small configs out of everything that can be combined: each runs two steps of all its stages, or is refused.
 
 `python -m tests.faults.random_configs FIRST COUNT FOLDER` tries the configs FIRST, FIRST + 1, ... and prints one JSON
-line for each: {"number", "outcome": ran | refused | stopped | crashed, "reason", "seconds"}.
+line for each: {"number", "outcome": ran | refused | stopped | crashed, "reason", "seconds"}. Restorations are planned
+and not carried out.
 """
 
 import json
@@ -21,6 +22,7 @@ from jaxdiff.experiment import checks, pipeline
 from jaxdiff.experiment.checks import check_names
 from jaxdiff.experiment.data import load_data
 from jaxdiff.experiment.plan import make_plan
+from jaxdiff.experiment.restore_plan import INPUTS, build_operators, make_restore_plan
 from jaxdiff.experiment.stages import Run
 from jaxdiff.training import loop
 from jaxdiff.training.stopping import StopRequest
@@ -62,6 +64,7 @@ KEYS = {
     "data.channels": (0, 1, 3),
     "network.dropout": (0.0, 0.1),
     "train.batch": (4, 1, 3),
+    "train.accumulate": (1, 2, 4),
     "train.decay": ("cosine", "constant"),
     "train.dtype": ("float32", "bfloat16"),
     "train.sharding": ("replicated", "fsdp"),
@@ -94,6 +97,24 @@ KEYS = {
     "residual.jacobian_penalty": (0.0, 0.1),
     "clean_only.grid": ((), ((0.0, 0.0), (0.1, 0.01))),
     "sample.sampler": ("heun", "euler", "ddim", "ancestral"),
+    "sample.steps": (18, 2),
+    "sample.sigma_min": (0.01, 0.5),
+    "sample.stop": ("denoised", "noisy"),
+    "restore.method": ("mmps", "all", "ddrm,dps", "pinv"),
+    "restore.operator.name": ("", "box_mask", "avg_pool", "dust"),
+    "restore.sampler": ("heun", "euler", "ddim"),
+    "restore.draws": (19, 2),
+    "restore.count": (64, 0),
+    "restore.sigma_y": (0.05, 0.0),
+    "restore.image_size": (0, -1, 8),
+    "restore.tile.overlap": (0, 2, 4),
+    "restore.input": ("held_out", "tuning", "sklearn_digits"),
+}
+# Of the U-Net, which has more to choose from.
+UNET = {
+    "blocks": (1, 2),
+    "norm": ("group", "rms", "none"),
+    "attention": ((), (0,)),
 }
 # path: values that are wrong, or strange; three in four configs have one
 STRANGE = {
@@ -106,8 +127,14 @@ STRANGE = {
     "network.dropout": (1.0, -0.5, 2.0),
     "network.width": (0, -4),
     "network.patch": (3, 0),
+    "network.blocks": (0, -1),
+    "network.norm": ("batch", ""),
+    "network.attention": ((3,), (-1,)),
+    "network.channel_mults": ((), (0,)),
     "network.name": ("unett",),
     "train.batch": (0, -4, 500),
+    "train.accumulate": (0, -1, 3, 500),
+    "train.fsdp_min_size": (0,),
     "train.steps": (0, -1),
     "train.decay": ("linear",),
     "train.dtype": ("float16", "float23"),
@@ -148,6 +175,26 @@ STRANGE = {
     "cascade.view": ("z",),
     "sample.sampler": ("hein",),
     "sample.s_churn": (-1.0,),
+    "sample.steps": (1, 0),
+    "sample.sigma_min": (0.0, -1.0, 500.0),
+    "sample.rho": (0.0, -7.0),
+    "sample.stop": ("nowhere",),
+    "sample.method": ("residuals",),
+    "sample.batch": (0,),
+    "sample.shard_size": (0,),
+    "restore.method": ("", "mmpss"),
+    "restore.sampler": ("hein",),
+    "restore.draws": (1, -1),
+    "restore.count": (-1,),
+    "restore.level": (0.0, 1.0, 2.0),
+    "restore.sigma_y": (-0.1,),
+    "restore.sigma_min": (0.0, 500.0),
+    "restore.rho": (0.0,),
+    "restore.settings.mmps.steps": (1, 0),
+    "restore.tile.overlap": (-1, 100),
+    "restore.priors": (("nobody",), ("cascade",)),
+    "restore.operator.name": ("dusk",),
+    "restore.input": ("held_in", "folder:/nowhere"),
 }
 METHODS = ("views_only", "residual", "clean_only", "finetune", "cascade", "shared", "completed")
 
@@ -212,6 +259,7 @@ def random_config(number):
         config.network = ConfigDict({"name": "mlp", "width": 4, "blocks": 1, "dropout": 0.0})
     else:
         config.network.update(channels=4, channel_mults=rng.choice(((1,), (1, 1))), patch=rng.choice((1, 2)))
+        config.network.update({key: drawn(rng, values) for key, values in UNET.items()})
     config.train.steps = 2
     config.classifier.train.steps = 2
     for path, values in KEYS.items():
@@ -251,6 +299,9 @@ def attempt(config, workdir):
         check_names(config)
         data = load_data(config, console)
         plan = make_plan(config, data.image_shape, data.operators, data.noise)
+        restoration = make_restore_plan(config, plan)
+        if restoration.input in INPUTS:
+            build_operators(restoration, plan.image_shape)
         pipeline.train(Run(plan, config, data, workdir, console, StopRequest()))
         return "ran", f"{len(stepped)} stages"
     except checks.FoundInTraining as error:  # that a classifier tells a view from clean data, say

@@ -83,6 +83,23 @@ def test_eight_devices_equal_one(rule):
         np.testing.assert_allclose(left, right, atol=2e-5)
 
 
+@pytest.mark.parametrize("rule", ["replicated", "fsdp"])
+def test_gradients_on_eight_devices_are_those_on_one(rule):
+    """Of the loss itself, before an optimiser divides by their size."""
+    found = []
+    for devices in (jax.devices(), jax.devices()[:1]):
+        mesh = make_mesh(devices)
+        params = jax.jit(factory({}).init)(jax.random.key(0), measurement(DATA[:1]))
+        params = jax.device_put(params, state_sharding(mesh, params, rule, min_size=16))
+        batch = jax.device_put(jax.tree.map(lambda a: a[0], next(batches(0, 1))), batch_sharding(mesh))
+        gradient = jax.jit(lambda p, b: jax.grad(lambda p: factory({}).loss(p, b, jax.random.key(3))[0])(p))
+        found.append(jax.tree.map(np.asarray, gradient(params, batch)))
+    scale = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(found[1]))
+    assert scale > 0
+    for left, right in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6 * scale)
+
+
 def test_steps_per_dispatch_do_not_change_the_result(tmp_path):
     runs = [train_stage(stage(steps_per_dispatch=k), jax.random.key(0), tmp_path / str(k)) for k in (1, 5)]
     for left, right in zip(*(jax.tree.leaves(r.params) for r in runs), strict=True):
