@@ -28,7 +28,8 @@ def gaussian_blur(in_shape: tuple[int, ...], std: float, boundary: str = "period
     if not std > 0:
         raise ValueError(f"gaussian_blur: std must be positive, got {std}")
     _check_boundary("gaussian_blur", boundary)
-    return make("gaussian_blur", in_shape, _gaussian_blur, {"std": float(std), "boundary": boundary})
+    args = {"std": float(std), "boundary": boundary}
+    return make("gaussian_blur", in_shape, _gaussian_blur, args, convolution=boundary == "periodic")
 
 
 def motion_blur(
@@ -57,7 +58,7 @@ def motion_blur(
         raise ValueError(f"motion_blur: angle is in degrees, such as 45; got {angle}")
     _check_boundary("motion_blur", boundary)
     args = {"length": float(length), "angle": float(angle), "boundary": boundary}
-    return make("motion_blur", in_shape, _motion_blur, args)
+    return make("motion_blur", in_shape, _motion_blur, args, convolution=boundary == "periodic")
 
 
 def _check_boundary(name, boundary):

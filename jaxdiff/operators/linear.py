@@ -57,6 +57,8 @@ class LinearOperator:
             leading axis `count`: members as A~ = B A, stratified so that together they see every entry; or None.
         coverage_params: module-level function `coverage_params(params, in_shape, **args) -> (*in_shape)` of one
             example: what tells its member of the family from the others, 1 where it sees; or None: A^+ A 1 does.
+        convolution: A commutes with periodic shifts of rows and columns and treats every channel of (H, W, C) alike
+            and alone, so that the Fourier transform diagonalises it.
     """
 
     params: Any
@@ -72,6 +74,7 @@ class LinearOperator:
     whole_params: Callable[..., Any] | None = flax.struct.field(pytree_node=False, default=None)
     cover_params: Callable[..., Any] | None = flax.struct.field(pytree_node=False, default=None)
     coverage_params: Callable[..., Any] | None = flax.struct.field(pytree_node=False, default=None)
+    convolution: bool = flax.struct.field(pytree_node=False, default=False)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """A x for x of shape (B, *in_shape); returns (B, *out_shape)."""
@@ -273,13 +276,14 @@ def make(
     whole_params: Callable[..., Any] | None = None,
     cover_params: Callable[..., Any] | None = None,
     coverage_params: Callable[..., Any] | None = None,
+    convolution: bool = False,
 ) -> LinearOperator:
     """The operator of a `forward`; `out_shape` is worked out by abstract evaluation (nothing is compiled).
 
     Args:
         name: name in the catalog.
         in_shape: shape of one example.
-        forward, c, draw_params, corrupt_params, whole_params, cover_params, coverage_params: as in
+        forward, c, draw_params, corrupt_params, whole_params, cover_params, coverage_params, convolution: as in
             `LinearOperator`.
         args: keyword arguments of `forward` and of `draw_params`; the values must be hashable.
     """
@@ -303,6 +307,7 @@ def make(
         whole_params=whole_params,
         cover_params=cover_params,
         coverage_params=coverage_params,
+        convolution=convolution,
     )
 
 

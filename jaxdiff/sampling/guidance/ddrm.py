@@ -37,7 +37,7 @@ def ddrm(
 
     Args:
         denoiser, y, sigma_y: as in `posterior_denoiser`.
-        operator: one with A A^T = c I, or one small enough for a dense decomposition (`spectrum`).
+        operator: one with A A^T = c I, a periodic blur, or one small enough for a dense decomposition (`spectrum`).
         eta, eta_b: in [0, 1]; 0.85 and 1 in the paper, with 20 steps.
 
     Raises:

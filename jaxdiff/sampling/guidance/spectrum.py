@@ -1,8 +1,9 @@
 """The singular value decomposition A = U diag(s) V^T of an operator, as far as a method in its coordinates needs it.
 
 Where A A^T = c Pi there are two singular values, sqrt(c) and 0, and no matrix is needed: the coordinates of x are the
-pair (P x, x - P x), P = A^+ A. Otherwise A is written down as a dense matrix and decomposed, which is for small
-examples.
+pair (P x, x - P x), P = A^+ A. A periodic convolution with the kernel k is diagonal in Fourier space: s = |F k| at
+each frequency, with the Hartley transform as real coordinates, for images of any size. Otherwise A is written down as a
+dense matrix and decomposed, which is for small examples.
 """
 
 from collections.abc import Callable
@@ -37,9 +38,11 @@ def spectrum(operator: LinearOperator, batch: int) -> Spectrum:
     """The decomposition of an operator with its parameters drawn.
 
     Raises:
-        ValueError: A A^T is not c I and the dense matrices of the batch are too large.
+        ValueError: A is neither of the first two, and the dense matrices of the batch are too large.
     """
-    return _of_isometry(operator) if operator.c is not None else _of_matrix(operator, batch)
+    if operator.c is not None:
+        return _of_isometry(operator)
+    return _of_convolution(operator) if operator.convolution else _of_matrix(operator, batch)
 
 
 def _of_isometry(operator):
@@ -53,6 +56,32 @@ def _of_isometry(operator):
 
     singular = jnp.array([operator.c**0.5, 0.0]).reshape(2, *[1] * (1 + len(operator.in_shape)))
     return Spectrum(singular, to, lambda pair: pair[0] + pair[1], view)
+
+
+def _of_convolution(operator):
+    """A^T A is the convolution with an even kernel, whatever A's: the Hartley transform, real, orthonormal and its own
+    inverse, diagonalises it with the eigenvalues |F k|^2."""
+    height, width, channels = operator.in_shape
+    impulse = jnp.zeros((1, height, width, channels)).at[:, 0, 0].set(1.0)
+    response = jnp.fft.fft2(
+        operator(impulse)[0, ..., :1], axes=(0, 1)
+    )  # F k, (H, W, 1): the channels are alike
+    size = jnp.abs(response)
+    kept = size > LEAST * size.max()
+    inverse = jnp.where(kept, 1.0 / jnp.where(kept, response, 1.0), 0.0)
+
+    def fourier(x):
+        return jnp.fft.fft2(x, axes=(1, 2), norm="ortho")
+
+    def to(x):
+        found = fourier(x)
+        return found.real - found.imag
+
+    def view(y):
+        found = inverse * fourier(y)  # F A^+ y
+        return found.real - found.imag
+
+    return Spectrum(jnp.where(kept, size, 0.0)[None], to, to, view)
 
 
 def _of_matrix(operator, batch):
@@ -99,9 +128,9 @@ def dense_matrix(operator: LinearOperator, batch: int) -> jax.Array:
     count = batch if operator.per_example else 1
     if count * max(m, d) * d > MAX_NUMBERS:
         raise ValueError(
-            f"{describe(operator)}: A A^T is not c I, and its singular value decomposition needs {count} dense "
-            f"matrices of {max(m, d)} x {d} numbers, above {MAX_NUMBERS} in all. Use mmps, pigdm, dps or diffpir"
-            f"{', or a smaller batch' if count > 1 else ''}"
+            f"{describe(operator)}: A A^T is not c I, nor is A a periodic convolution, and its singular value "
+            f"decomposition needs {count} dense matrices of {max(m, d)} x {d} numbers, above {MAX_NUMBERS} in all. "
+            f"Use mmps, pigdm, dps or diffpir{', or a smaller batch' if count > 1 else ''}"
         )
     basis = jnp.eye(d).reshape(d, *operator.in_shape)
     if not operator.per_example:
