@@ -187,10 +187,10 @@ def run_images(
     data = load_data(config, console)
     plan = make_plan(config, data.image_shape, data.operators, data.noise)
     run = Run(plan, config, data, workdir, console, StopRequest())
+    check_batches(plan, make_mesh(), unfinished(run))
     distilled = make_distill_plan(config, plan, workdir) if mode == "distill" else None
     restoration = make_restore_plan(config, plan) if mode == "restore" else None
     if mode in ("sample", "evaluate", "distill", "restore") and (missing := unfinished(run)):
-    check_batches(plan, make_mesh(), unfinished(run))
         raise ConfigError(f"{workdir}: not trained yet: {', '.join(missing)}; run with --mode=train first")
     claim(config, workdir)
     if restoration is not None:
