@@ -14,6 +14,7 @@ MODES = (
     "train",
     "sample",
     "restore",
+    "memorization",
     "evaluate",
     "report",
     "distill",

@@ -161,21 +161,40 @@ def guidance_settings() -> ConfigDict:
 
 def operator_arguments() -> ConfigDict:
     """One operator by name; None: its own default, or what docs/restoration.md says where it has none."""
+    number, whole, text = (config_dict.placeholder(kind) for kind in (float, int, str))
+    either = config_dict.placeholder(object)
     return ConfigDict(
         {
             "name": "",  # of the catalog (docs/operators.md), or a name of restore.operators; empty: all of those
-            "p": config_dict.placeholder(float),  # pixel_mask: share of hidden pixels
-            "size": config_dict.placeholder(
-                object
-            ),  # box_mask, keep_patch: pixels; overlay: share of the side
-            "factor": config_dict.placeholder(int),  # avg_pool
-            "std": config_dict.placeholder(float),  # gaussian_blur, in pixels
-            "length": config_dict.placeholder(float),  # motion_blur, in pixels
-            "angle": config_dict.placeholder(float),  # motion_blur, in degrees
-            "boundary": config_dict.placeholder(str),  # blurs: periodic | zero
-            "measurements": config_dict.placeholder(object),  # sensing: a count, or a share of the pixels
-            "acceleration": config_dict.placeholder(float),  # fourier
-            "kind": config_dict.placeholder(str),  # overlay
+            "p": number,  # pixel_mask, scan_lines: share of hidden pixels or lines
+            "per_channel": config_dict.placeholder(bool),  # pixel_mask: each channel by itself
+            "size": either,  # box_mask, keep_patch: pixels, or (rows, columns); overlay: share of the side
+            "axis": text,  # scan_lines, fourier, multicoil_fourier: rows | columns
+            "keep_center": whole,  # scan_lines: central lines that are always seen
+            "factor": whole,  # avg_pool
+            "weights": either,  # grayscale: one for each channel, (0.299, 0.587, 0.114)
+            "top": whole,  # crop, and so the next three: the rectangle
+            "left": whole,
+            "height": whole,
+            "width": whole,
+            "indices": either,  # coordinates: (0, 2), of vectors
+            "mask": either,  # mask: what is seen: top | bottom | left | right
+            "box": either,  # mask: the box that is seen, (top, left, height, width)
+            "hidden_box": either,  # mask: the box that is hidden
+            "std": number,  # gaussian_blur, in pixels
+            "length": number,  # motion_blur, in pixels
+            "angle": number,  # motion_blur, in degrees
+            "boundary": text,  # blurs: periodic | zero
+            "measurements": either,  # sensing: a count, or a share of the pixels
+            "matrices": whole,  # sensing: number of codes
+            "orthonormal": config_dict.placeholder(bool),  # sensing: rows made orthonormal
+            "seed": whole,  # sensing: of its matrices; multicoil_fourier: of its fixed maps
+            "acceleration": number,  # fourier, multicoil_fourier
+            "center": either,  # fourier, multicoil_fourier: lines that are always measured, a count or a share
+            "coils": whole,  # multicoil_fourier; None: data.coils
+            "maps": text,  # multicoil_fourier: drawn | fixed
+            "kind": text,  # overlay: watermark | logo | subtitle
+            "operators": either,  # compose: names in the order in which they are applied, ('grayscale', 'avg_pool')
         }
     )
 
@@ -221,6 +240,33 @@ def restore() -> ConfigDict:
     restore.save_images = True  # every restored image as a PNG of its own, named after its file or its number
     restore.name = ""  # directory under restore/; empty: after the input
     return restore
+
+
+def memorization() -> ConfigDict:
+    """--mode=memorization: whether a trained run repeats what it has learnt from (docs/quality.md)."""
+    memorization = ConfigDict()
+    memorization.method = ""  # a method, view/NAME or gaussian; empty: sample.method
+    memorization.count = 500  # samples, drawn as config.sample says
+    # samples that are there already, in place of these: an .npz such as --mode=sample writes
+    memorization.samples = ""
+    # what similarity is measured in: auto (evaluate.inception, else a classifier of the data, else pixels) | pixels
+    memorization.features = "auto"
+    memorization.metric = "cosine"  # cosine | euclidean
+    memorization.percentile = 99.0  # of the held-out images; 99 needs 99 of them
+    memorization.shown = 16  # pairs in the picture, the most alike
+    memorization.images = 100  # of each kind in the attacks; 0: no attacks
+    memorization.batch = 64  # images of one compiled call of an attack
+    memorization.seed = 1  # of the attacks
+    memorization.denoising = ConfigDict()
+    memorization.denoising.sigma = 2.0  # noise that leaves little of an image
+    memorization.denoising.repeats = 4  # draws of each image
+    memorization.completion = ConfigDict()
+    memorization.completion.operator = operator_arguments()  # what is left to complete from
+    memorization.completion.operator.update(name="pixel_mask")  # p: 0.5
+    memorization.completion.steps = 12
+    memorization.completion.repeats = 1
+    memorization.completion.cg_steps = 2
+    return memorization
 
 
 def check_variant(variant: str, known: tuple[str, ...]) -> None:
@@ -339,8 +385,8 @@ def get_config() -> ConfigDict:
     distill.method = (
         ""  # a method, view/NAME or gaussian; empty: the last method that is composed of the views
     )
-    # where the student starts: auto (the first of the last three that has its network) | scratch | clean_only | finetune
-    # | shared
+    # where the student starts: scratch | clean_only | finetune | shared | auto (the first of those three that has its
+    # network)
     distill.start = "auto"
     distill.samples = 4000  # images drawn from it, on which (and on the clean ones) it is imitated
     distill.steps = 18  # sampling steps of these draws; the rest is as in config.sample
@@ -426,6 +472,8 @@ def get_config() -> ConfigDict:
     crosstable.workers = 0  # runs at a time; 0: one for each core of a CPU, one on an accelerator
 
     config.restore = restore()  # for --mode=restore
+
+    config.memorization = memorization()  # for --mode=memorization
 
     config.theory = theory = ConfigDict()  # for task = 'gaussian_theory'
     theory.rhos = (0.05, 0.1, 0.2, 0.4, 0.8)  # correlation between two views

@@ -53,4 +53,7 @@ def tiny(config: ConfigDict) -> ConfigDict:
     config.bands.count = 5
     config.evaluate.update(batch=16, resamples=200)
     config.sample.update(count=4, batch=4, steps=4, s_churn=0.0)
+    # As many held-out images as there are: their 90th percentile.
+    config.memorization.update(count=24, percentile=90.0, shown=8, images=16, batch=16)
+    config.memorization.completion.steps = 3
     return config

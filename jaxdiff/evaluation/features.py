@@ -26,6 +26,22 @@ class FeatureExtractor(NamedTuple):
     features: Callable[[np.ndarray], np.ndarray]  # uint8 (N, H, W, C) -> float32 (N, dimension)
 
 
+def pixel_features(shape: tuple[int, ...]) -> FeatureExtractor:
+    """The pixels themselves, in [-1, 1]: for images that no network was trained on.
+
+    Args:
+        shape: (H, W, C); images of other shapes are refused with a ValueError.
+    """
+
+    def features(images: np.ndarray) -> np.ndarray:
+        images = np.asarray(images)
+        if images.dtype != np.uint8 or images.shape[1:] != tuple(shape):
+            raise ValueError(f"pixels: uint8 images (N, {shape}) expected, got {images.dtype} {images.shape}")
+        return to_unit(images).reshape(len(images), -1)
+
+    return FeatureExtractor("pixels", int(np.prod(shape)), {"input": "uint8 v as v / 127.5 - 1"}, features)
+
+
 def map_batches(
     function: Callable[[np.ndarray], jax.Array],
     images: np.ndarray,

@@ -36,6 +36,7 @@ from jaxdiff.training.stopping import Interrupted, StopRequest
 
 POLL_SECONDS = 0.5
 HANDOVER_SECONDS = 120.0
+OF_MODES = ("restore", "memorization", "compare", "worth")  # sections that say what is made of trained runs
 
 
 class Cell(NamedTuple):
@@ -58,7 +59,7 @@ def plain(config: Any) -> dict:
 
 def shaping(config: dict) -> dict:
     """The sections of a config that have a part in a cell: what is made of many of them has none."""
-    return {key: value for key, value in config.items() if key not in ("restore", "compare", "worth")}
+    return {key: value for key, value in config.items() if key not in OF_MODES}
 
 
 def request(cell: Cell) -> dict:

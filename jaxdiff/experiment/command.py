@@ -20,6 +20,8 @@ from jaxdiff.experiment.distill_results import run_distill
 from jaxdiff.experiment.distilling import make_distill_plan
 from jaxdiff.experiment.entries import check_batches
 from jaxdiff.experiment.lock import WorkdirInUse, locked_unless_read_only
+from jaxdiff.experiment.memorization_plan import make_memorization_plan
+from jaxdiff.experiment.memorizing import run_memorization
 from jaxdiff.experiment.pipeline import train
 from jaxdiff.experiment.plan import make_plan
 from jaxdiff.experiment.restore_input import open_input
@@ -31,15 +33,16 @@ from jaxdiff.experiment.sampling import draw_samples, sampled_methods, write_sam
 from jaxdiff.experiment.stages import Run, unfinished
 from jaxdiff.experiment.streaming import stream_samples
 from jaxdiff.files import CannotWrite, is_remote, open_workdir, why_not_written
+from jaxdiff.gpu_flags import set_gpu_flags
 from jaxdiff.report.terminal import print_summary
 from jaxdiff.training.checkpoint import DamagedCheckpoints
-from jaxdiff.gpu_flags import set_gpu_flags
 from jaxdiff.training.loop import NonFiniteLoss
 from jaxdiff.training.processes import is_first, start
+from jaxdiff.training.sharding import make_mesh
 from jaxdiff.training.stopping import Interrupted, StopRequest
 
-from jaxdiff.training.sharding import make_mesh
-LOCAL_MODES = ("compare", "worth", "crosstable", "distill", "restore")
+LOCAL_MODES = ("compare", "worth", "crosstable", "distill", "restore", "memorization")
+OF_TRAINED = ("sample", "evaluate", "distill", "restore", "memorization")  # modes that need all stages done
 # Exit codes, as of sysexits.h: docs/faults.md
 CANNOT_WRITE = 74  # EX_IOERR: the disk is full or read-only
 INTERRUPTED = 75  # EX_TEMPFAIL: run the same command again, now or when another run is over
@@ -190,7 +193,8 @@ def run_images(
     check_batches(plan, make_mesh(), unfinished(run))
     distilled = make_distill_plan(config, plan, workdir) if mode == "distill" else None
     restoration = make_restore_plan(config, plan) if mode == "restore" else None
-    if mode in ("sample", "evaluate", "distill", "restore") and (missing := unfinished(run)):
+    memorization = make_memorization_plan(config, plan) if mode == "memorization" else None
+    if mode in OF_TRAINED and (missing := unfinished(run)):
         raise ConfigError(f"{workdir}: not trained yet: {', '.join(missing)}; run with --mode=train first")
     claim(config, workdir)
     if restoration is not None:
@@ -200,6 +204,9 @@ def run_images(
     parts = train(run)
     if distilled is not None:
         run_distill(run, parts, distilled, command_line)
+        return 0
+    if memorization is not None:
+        run_memorization(run, parts, memorization, command_line)
         return 0
     if mode == "sample":
         method = config.sample.method or sampled_methods(plan)[-1]

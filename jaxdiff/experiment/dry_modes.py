@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from jaxdiff.experiment.checks import choose
 from jaxdiff.experiment.distilling import DistillPlan, make_distill_plan
+from jaxdiff.experiment.memorization_plan import make_memorization_plan
 from jaxdiff.experiment.plan import Plan
 from jaxdiff.experiment.restore_input import open_input
 from jaxdiff.experiment.restore_plan import INPUTS, build_operators, make_restore_plan
@@ -22,6 +23,7 @@ OF_TRAINED = (
     "evaluate",
     "distill",
     "restore",
+    "memorization",
 )  # modes that refuse to start before all stages are done
 WRITES = {"train": ("stages/",), "report": ("report.html",)}
 EVERYTHING = (
@@ -96,10 +98,25 @@ def _restore(config: Any, plan: Plan, workdir: Path) -> Asked:
     return Asked(facts)
 
 
+def _memorization(config: Any, plan: Plan, workdir: Path) -> Asked:
+    asked = make_memorization_plan(config, plan)
+    drawn = f"the samples in {asked.samples}" if asked.samples else f"{asked.count:,} samples"
+    attacks = asked.no_attack or (
+        f"attacks on {asked.images:,} images of each kind, from noise of sigma = {asked.sigma:g} and by completion "
+        f"from {describe(asked.operator)}"
+    )
+    facts = {
+        "memorization": f"{drawn} of '{asked.method}' against {asked.held_out:,} held-out images; {attacks}",
+        "writes": f"{workdir}/: fits/memorization_*.npz, features/, memorization.json, memorization.html",
+    }
+    return Asked(facts)
+
+
 PLANS: dict[str, Callable[[Any, Plan, Path], Asked]] = {
     "sample": _sample,
     "distill": _distill,
     "restore": _restore,
+    "memorization": _memorization,
 }
 
 

@@ -26,7 +26,7 @@ from jaxdiff.training.loop import steps_done
 from jaxdiff.training.sharding import check_batch, make_mesh
 
 # Groups of the config that not every run looks at.
-OF_MODES = ("compare", "worth", "crosstable", "distill", "restore")
+OF_MODES = ("compare", "worth", "crosstable", "distill", "restore", "memorization")
 OF_TASKS = {"gaussian_toy": "toy", "gaussian_theory": "theory"}
 
 

@@ -37,7 +37,7 @@ def finished(workdir: Path, config: Any) -> dict | None:
         return None
     results = json.loads(path.read_text())
     stored, asked = results["config"], _plain(config)
-    for key in ("distill", "restore"):  # they change nothing here
+    for key in ("distill", "restore", "memorization"):  # they change nothing here
         stored[key] = asked.get(key)
     return results if stored == asked else None
 

@@ -8,7 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from jaxdiff.report.compare_facts import percent
 from jaxdiff.report.crosstable_page import crosstable_rows
+from jaxdiff.report.memorization_page import attack_label, verdict_word
+from jaxdiff.report.memorization_page import headline as memorization_headline
 from jaxdiff.report.numbers import (
     ABSENT,
     MINUS,
@@ -202,6 +205,32 @@ def print_restore(results: Mapping, report_path: str | Path, console: Console) -
     """Print a table of restorations, the best of each operator, the path of the report; within 80 columns."""
     results = present(results)
     _print(restore_table(results), [headline(results).replace("\u207a", "+")], report_path, console)
+
+
+def memorization_table(results: Mapping) -> Table:
+    """Rows: share of near copies among samples, then the AUC of each attack; interval, expected value, reading."""
+    alike = results.get("similarity") or {}
+    table = _table(f"Memorization: {results.get('method')}")
+    table.add_column("measure", overflow="fold", max_width=34)
+    for name in ("value", "95 % interval", "expected"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.columns[2].header = f"{100 * float(results.get('level', 0.95)):g} % interval"
+    table.add_column("reading", no_wrap=True)
+    if alike:
+        cells = [percent(alike["share"]), f"{percent(alike['low'], False)} to {percent(alike['high'])}"]
+        cells = [cell.replace("\u00a0", " ") for cell in [*cells, percent(alike["expected"])]]
+        table.add_row("samples: near copies", *cells, verdict_word(alike))
+    for entry in results.get("attacks") or []:
+        ends = f"{fixed(entry['auc_low'], 3)} to {fixed(entry['auc_high'], 3)}"
+        cells = [fixed(entry["auc"], 3), ends, "0.500", verdict_word(entry)]
+        table.add_row(f"AUC: {attack_label(entry)}", *map(_ascii, cells))
+    return table
+
+
+def print_memorization(results: Mapping, report_path: str | Path, console: Console) -> None:
+    """Print what a run repeats: the table, a sentence, what was left out, the path; within 80 columns."""
+    sentences = [memorization_headline(results), *(results.get("left_out") or [])]
+    _print(memorization_table(results), sentences, report_path, console)
 
 
 def print_worth(worth: Mapping, report_path: str | Path, console: Console) -> None:

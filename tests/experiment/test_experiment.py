@@ -126,6 +126,44 @@ def test_restore_mode_asks_the_composed_denoiser_and_says_what_it_needs(trained,
     assert "not trained yet" in capsys.readouterr().err
 
 
+def test_memorization_mode_measures_a_trained_run_once(trained, tmp_path, capsys):
+    config = tiny_digits()
+    config.memorization.update(method="clean_only", features="pixels", count=6)
+    assert run(config, trained, "memorization") == 0
+    printed, page = capsys.readouterr().out, trained / "memorization.html"
+    assert str(page) in printed and "samples: near copies" in printed and "AUC: completion" in printed
+    results = json.loads((trained / "memorization.json").read_text())
+    assert results["method"] == "clean_only" and results["similarity"]["samples"] == 6
+    # What a network of the clean images alone has learnt from: no image behind a view.
+    assert results["data"]["clean"] == 60 and results["data"]["views"] == {}
+    assert [(a["name"], a["group"]) for a in results["attacks"]] == [
+        ("denoising", "whole"),
+        ("completion", "whole"),
+    ]
+    assert all(0 <= a["auc_low"] <= a["auc"] <= a["auc_high"] <= 1 for a in results["attacks"])
+    assert "data:image/png" in page.read_text() and "https://" not in page.read_text()
+    written = page.stat().st_mtime_ns
+    assert run(config, trained, "memorization") == 0 and page.stat().st_mtime_ns == written
+    assert "AUC: completion" in capsys.readouterr().out
+    # What belongs to the report is not stale because memorization was asked for.
+    assert run(config, trained) == 0 and "are done" in capsys.readouterr().out
+    assert run(config, tmp_path, "memorization") == 2
+    assert "not trained yet" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["residual", "views_only", "gaussian"])
+def test_memorization_of_whatever_can_be_sampled(trained, method):
+    config = tiny_digits()
+    config.memorization.update(method=method, count=12)
+    assert run(config, trained, "memorization") == 0
+    results = json.loads((trained / "memorization.json").read_text())
+    composed = method != "gaussian"
+    assert set(results["data"]["views"]) == ({"top", "bottom", "low_res"} if composed else set())
+    assert len(results["attacks"]) == (4 if composed else 2)
+    assert results["similarity"]["features"] == "classifier_digits"
+
+
 def tiny_distillation():
     config = tiny_digits()
     config.distill.update(samples=6, batch=4, steps=3)
