@@ -1,5 +1,7 @@
 """Every key of an experiment, with its default. Other configs start from here and change what they need."""
 
+from functools import partial
+
 from ml_collections import ConfigDict, config_dict
 
 
@@ -161,40 +163,42 @@ def guidance_settings() -> ConfigDict:
 
 def operator_arguments() -> ConfigDict:
     """One operator by name; None: its own default, or what docs/restoration.md says where it has none."""
-    number, whole, text = (config_dict.placeholder(kind) for kind in (float, int, str))
-    either = config_dict.placeholder(object)
+    # Each its own placeholder: keys that share one share their value.
+    number, whole, text, either = (
+        partial(config_dict.placeholder, kind) for kind in (float, int, str, object)
+    )
     return ConfigDict(
         {
             "name": "",  # of the catalog (docs/operators.md), or a name of restore.operators; empty: all of those
-            "p": number,  # pixel_mask, scan_lines: share of hidden pixels or lines
+            "p": number(),  # pixel_mask, scan_lines: share of hidden pixels or lines
             "per_channel": config_dict.placeholder(bool),  # pixel_mask: each channel by itself
-            "size": either,  # box_mask, keep_patch: pixels, or (rows, columns); overlay: share of the side
-            "axis": text,  # scan_lines, fourier, multicoil_fourier: rows | columns
-            "keep_center": whole,  # scan_lines: central lines that are always seen
-            "factor": whole,  # avg_pool
-            "weights": either,  # grayscale: one for each channel, (0.299, 0.587, 0.114)
-            "top": whole,  # crop, and so the next three: the rectangle
-            "left": whole,
-            "height": whole,
-            "width": whole,
-            "indices": either,  # coordinates: (0, 2), of vectors
-            "mask": either,  # mask: what is seen: top | bottom | left | right
-            "box": either,  # mask: the box that is seen, (top, left, height, width)
-            "hidden_box": either,  # mask: the box that is hidden
-            "std": number,  # gaussian_blur, in pixels
-            "length": number,  # motion_blur, in pixels
-            "angle": number,  # motion_blur, in degrees
-            "boundary": text,  # blurs: periodic | zero
-            "measurements": either,  # sensing: a count, or a share of the pixels
-            "matrices": whole,  # sensing: number of codes
+            "size": either(),  # box_mask, keep_patch: pixels, or (rows, columns); overlay: share of the side
+            "axis": text(),  # scan_lines, fourier, multicoil_fourier: rows | columns
+            "keep_center": whole(),  # scan_lines: central lines that are always seen
+            "factor": whole(),  # avg_pool
+            "weights": either(),  # grayscale: one for each channel, (0.299, 0.587, 0.114)
+            "top": whole(),  # crop, and so the next three: the rectangle
+            "left": whole(),
+            "height": whole(),
+            "width": whole(),
+            "indices": either(),  # coordinates: (0, 2), of vectors
+            "mask": either(),  # mask: what is seen: top | bottom | left | right
+            "box": either(),  # mask: the box that is seen, (top, left, height, width)
+            "hidden_box": either(),  # mask: the box that is hidden
+            "std": number(),  # gaussian_blur, in pixels
+            "length": number(),  # motion_blur, in pixels
+            "angle": number(),  # motion_blur, in degrees
+            "boundary": text(),  # blurs: periodic | zero
+            "measurements": either(),  # sensing: a count, or a share of the pixels
+            "matrices": whole(),  # sensing: number of codes
             "orthonormal": config_dict.placeholder(bool),  # sensing: rows made orthonormal
-            "seed": whole,  # sensing: of its matrices; multicoil_fourier: of its fixed maps
-            "acceleration": number,  # fourier, multicoil_fourier
-            "center": either,  # fourier, multicoil_fourier: lines that are always measured, a count or a share
-            "coils": whole,  # multicoil_fourier; None: data.coils
-            "maps": text,  # multicoil_fourier: drawn | fixed
-            "kind": text,  # overlay: watermark | logo | subtitle
-            "operators": either,  # compose: names in the order in which they are applied, ('grayscale', 'avg_pool')
+            "seed": whole(),  # sensing: of its matrices; multicoil_fourier: of its fixed maps
+            "acceleration": number(),  # fourier, multicoil_fourier
+            "center": either(),  # fourier, multicoil_fourier: lines that are always measured, a count or a share
+            "coils": whole(),  # multicoil_fourier; None: data.coils
+            "maps": text(),  # multicoil_fourier: drawn | fixed
+            "kind": text(),  # overlay: watermark | logo | subtitle
+            "operators": either(),  # compose: names in the order in which they are applied, ('grayscale', 'avg_pool')
         }
     )
 

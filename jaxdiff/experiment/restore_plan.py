@@ -106,7 +106,7 @@ def make_restore_plan(config: Any, plan: Plan) -> RestorePlan:
         settings,
         sigmas,
         asked.sampler,
-        _specs(asked),
+        _specs(asked, config.data.coils),
         asked.input,
         None
         if asked.image_size < 0
@@ -150,8 +150,15 @@ def _given(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in spec.items() if value is not None}
 
 
-def _specs(asked: Any) -> dict[str, dict[str, Any]]:
-    """{name: specification}: the one operator, or those of the table."""
+def _specs(asked: Any, coils: int) -> dict[str, dict[str, Any]]:
+    """{name: specification}: the one operator, or those of the table; several coils are those of the data."""
+    return {
+        name: {"coils": coils, **spec} if spec["name"] == "multicoil_fourier" else spec
+        for name, spec in _asked_specs(asked).items()
+    }
+
+
+def _asked_specs(asked: Any) -> dict[str, dict[str, Any]]:
     table = {name: _given(spec.to_dict()) for name, spec in asked.operators.items()}
     for name, spec in table.items():
         choose(f"restore.operators.{name}.name", spec.get("name", ""), operators.names())
@@ -172,9 +179,17 @@ def _specs(asked: Any) -> dict[str, dict[str, Any]]:
 
 
 def usual_arguments(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
-    """Arguments of operators that have no default of their own, for images of a shape."""
-    side = min(shape[:2])
+    """Arguments of operators that have no default of their own, for images of a shape.
+
+    Those of 'coordinates' and 'compose' depend on what is wanted alone: they have none.
+    """
+    height, width = shape[0], shape[min(1, len(shape) - 1)]
+    side = min(height, width)
+    box = {"top": height // 4, "left": width // 4, "height": max(1, height // 2), "width": max(1, width // 2)}
     return {
+        "crop": box,
+        "mask": {"hidden_box": tuple(box.values())},
+        "scan_lines": {"p": 0.5},
         "box_mask": {"size": max(1, 3 * side // 8)},
         "keep_patch": {"size": max(1, side // 2)},
         "pixel_mask": {"p": 0.6},
@@ -184,7 +199,39 @@ def usual_arguments(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
         "sensing": {"measurements": 0.25},
         "overlay": {"kind": "watermark"},
         "fourier": {"acceleration": 4.0},
+        "multicoil_fourier": {"acceleration": 4.0},
     }.get(name, {})
+
+
+def build_operator(spec: Mapping[str, Any], shape: tuple[int, ...]) -> LinearOperator:
+    """The operator of {'name': ..., arguments}, with the usual ones where they are not given.
+
+    The parts of 'compose' are specifications, by key or in a row, or names alone.
+
+    Raises:
+      ValueError: as `operators.build`.
+    """
+    given = dict(spec)
+    name = given.pop("name")
+    if name == "compose" and given.get("operators"):
+        parts = given["operators"]
+        if isinstance(parts, str):
+            parts = split_names(parts)
+        elif isinstance(parts, Mapping):
+            parts = [parts[key] for key in sorted(parts)]
+        built = []
+        for part in parts:
+            part = {"name": part} if isinstance(part, str) else part
+            if not isinstance(part, Mapping) or "name" not in part:
+                raise ValueError(
+                    f"compose: each part needs a name, such as {{'name': 'grayscale'}}; got {part!r}"
+                )
+            built.append(build_operator(part, built[-1].out_shape if built else shape))
+        given["operators"] = built
+    usual = usual_arguments(name, shape)
+    if name == "mask" and {"mask", "box", "hidden_box"} & given.keys():
+        usual = {}  # one of the three says it all
+    return operators.build(name, shape, **{**usual, **given})
 
 
 def build_operators(restoration: RestorePlan, shape: tuple[int, ...]) -> dict[str, LinearOperator]:
@@ -195,10 +242,8 @@ def build_operators(restoration: RestorePlan, shape: tuple[int, ...]) -> dict[st
     """
     found = {}
     for label, spec in restoration.specs.items():
-        given = dict(spec)
-        name = given.pop("name")
         try:
-            found[label] = operators.build(name, shape, **{**usual_arguments(name, shape), **given})
+            found[label] = build_operator(spec, shape)
         except ValueError as error:
             raise at(f"restore.operator '{label}'", error) from None
     return found
