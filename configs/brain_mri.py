@@ -52,7 +52,7 @@ def paper() -> ConfigDict:
     config.data.image_size = 0  # of fastmri: 384 x 320
     config.data.coils = 8
     config.data.split_by = "slab"
-    config.data.gap = 20  # more than the slices of a volume: no subject is in two parts
+    config.data.gap = 20  # more than the slices of a volume: no volume is in two parts
     config.data.held_out, config.data.reference = 200, 40
     config.data.clean = config.data.tuning = 0
     config.methods = ()

@@ -10,7 +10,8 @@ slice
 
 This is done once for each file and kept in $JAXDIFF_CACHE/fastmri (default ~/.cache/jaxdiff/fastmri): 16 bytes for each
 pixel, coil and slice, and 8 for the image. Slices of one volume are no independent subjects; they are neighbours in the
-order of the source, so that `split.slab_split` with a gap of a volume keeps subjects apart.
+order of the source, so that `split.slab_split` with a gap of a volume keeps volumes apart. Who was scanned
+(`patient_id`) is not read: two volumes of one person can be in two parts.
 """
 
 import hashlib

@@ -25,9 +25,9 @@ from rich.console import Console
 from jaxdiff import operators
 from jaxdiff.evaluation.restoration import intervals, restoration_scores
 from jaxdiff.experiment.arrays import write_atomically
-from jaxdiff.experiment.cells import Cell, run_cells, worker_count
+from jaxdiff.experiment.cells import Cell, is_done, run_cells, worker_count
 from jaxdiff.experiment.checks import ConfigError, at, choose
-from jaxdiff.experiment.data import ExperimentData, load_data
+from jaxdiff.experiment.data import ExperimentData, load_data, open_clean
 from jaxdiff.experiment.entries import stage_entries
 from jaxdiff.experiment.pipeline import train
 from jaxdiff.experiment.plan import make_plan
@@ -223,6 +223,23 @@ def summarise(
     return table, images
 
 
+def open_once(cells: Mapping[str, Cell], root: Path) -> None:
+    """Open what the cells that are not done will open, here and before any of them starts.
+
+    Coil maps of fastMRI are then found once, with a progress bar, and not by several processes at a time on the same
+    files; what is wrong with a file is this process's own error, and not the end of a cell's log.
+
+    Raises:
+      ConfigError, FileNotFoundError: as `open_clean`.
+    """
+    opened = set()
+    for cell in cells.values():
+        asked = json.dumps(cell.config.data.to_dict(), sort_keys=True)
+        if asked not in opened and not is_done(cell, root):
+            open_clean(cell.config)
+            opened.add(asked)
+
+
 def run(
     config: ConfigDict, config_name: str, workdir: Path, console: Console, command_line: list[str]
 ) -> int:
@@ -234,6 +251,7 @@ def run(
         f"{workdir}; logs are in each run's log.txt",
         highlight=False,
     )
+    open_once(cells, workdir)
     with StopRequest().listening() as stop:
         run_cells(list(cells.values()), workdir, workers, console, stop)
     table, images = summarise(config, cells, workdir, command_line)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxdiff.report import gallery
 from jaxdiff.report.blocks import Picture, Remarks, Row, Section, Table, section
 from jaxdiff.report.images import data_uri, grid
-from jaxdiff.report.numbers import ABSENT, duration, fixed, interval, present, spread
+from jaxdiff.report.numbers import ABSENT, duration, fixed, interval, level_percent, present, spread
 from jaxdiff.report.numeric import mapping
 from jaxdiff.report.page import document, origin, write_page
 
@@ -52,7 +52,7 @@ def _best(rows: Rows, acceleration: float) -> str:
 
 def _scores(table: Mapping, rows: Rows) -> Section | None:
     accelerations = table.get("accelerations") or []
-    tables = []
+    tables, level = [], level_percent(mapping(mapping(table, "config"), "evaluate").get("level"))
     for score, (title, better, places) in SCORES.items():
         cells = []
         for (run, method), entries in rows.items():
@@ -65,7 +65,7 @@ def _scores(table: Mapping, rows: Rows) -> Section | None:
             cells.append(row)
         head = ["model", "method", *(f"test R = {value:g}" for value in accelerations)]
         tables.append(
-            Table(head, cells, f"{title} with its 95 % interval; {better}.", (0, 1)) if cells else None
+            Table(head, cells, f"{title} with its {level} interval; {better}.", (0, 1)) if cells else None
         )
     return section("scores", "Scores", "Rows: what was trained on. Columns: what is reconstructed.", tables)
 

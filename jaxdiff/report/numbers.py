@@ -92,6 +92,11 @@ def short_count(value: object) -> str:
     return f"{round(value)}"
 
 
+def level_percent(value: object) -> str:
+    """The level of intervals, '95 %' for 0.95; that of `evaluate.level` where nobody says."""
+    return f"{100 * float(value or 0.95):g} %"
+
+
 def significant(value: object, digits: int = 3) -> str:
     """A measured quantity of unknown scale, to `digits` significant digits."""
     if value is None:

@@ -17,6 +17,7 @@ from jaxdiff.report.numbers import (
     duration,
     fixed,
     interval,
+    level_percent,
     number,
     present,
     significant,
@@ -117,7 +118,10 @@ def _scores(results: Mapping) -> Section | None:
         head = ["prior, method", *(SCORES[name][0] for name in names)]
         head += [f"coverage of {stated} %"] * covered + ["mean std", "time per image"]
         sigma = significant(mapping(results, "sigma_y").get(operator))
-        caption = f"{operator.replace('_', ' ')}: {described}, noise of y {sigma}; with 95 % intervals."
+        caption = (
+            f"{operator.replace('_', ' ')}: {described}, noise of y {sigma}; with "
+            f"{level_percent(results.get('level'))} intervals."
+        )
         tables.append(Table(head, cells, caption) if cells else None)
     truth = mapping(results, "data").get("truth")
     lead = (
@@ -147,7 +151,7 @@ def _compared(results: Mapping) -> Section | None:
         over = "A⁺ y" if entry.get("over") == BASELINE else str(entry.get("over"))
         cells.append([str(entry["operator"]).replace("_", " "), first, over, _with_interval(entry, 2)])
     head = ["operator", "first", "second", "first − second, dB"]
-    caption = "PSNR, paired by image, with 95 % intervals."
+    caption = f"PSNR, paired by image, with {level_percent(results.get('level'))} intervals."
     blocks = [Table(head, cells, caption, (0, 1, 2)) if cells else None]
     return section("paired", "Paired differences", "", blocks)
 
@@ -194,7 +198,7 @@ def _cost(results: Mapping) -> Section | None:
     lead = (
         f"A batch of {results.get('batch')} images and all their draws ({results.get('draws')} of each) are one "
         "compiled call. Times are without compiling. Memory of a call: arguments, results and what it keeps in "
-        "between, as the compiler plans it."
+        "between, as the compiler plans it. Peak of device: of the whole process since its start."
     )
     return section("cost", "Time and memory", lead, [Table(head, cells, "", (0, 1)) if cells else None])
 

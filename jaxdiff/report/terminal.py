@@ -20,6 +20,7 @@ from jaxdiff.report.numbers import (
     extent,
     fixed,
     interval,
+    level_percent,
     present,
     short_count,
     significant,
@@ -187,7 +188,8 @@ def restore_table(results: Mapping) -> Table:
     stated = fixed(100 * float(results.get("stated") or 0), 0)
     table = _table("Restored images: PSNR in dB, coverage of the posterior's interval, time of an image")
     table.add_column("operator, prior and method", overflow="fold", max_width=30)
-    for name in ("PSNR", "95 % interval", "one draw", f"in {stated} %", "time"):
+    level = level_percent(results.get("level"))
+    for name in ("PSNR", f"{level} interval", "one draw", f"in {stated} %", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     for operator in results.get("operators") or {}:
         table.add_row(escape(operator.replace("_", " ")), style="bold")

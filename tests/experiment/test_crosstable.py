@@ -107,6 +107,35 @@ def test_one_command_trains_tests_and_writes_a_page_and_again_does_nothing(tmp_p
     assert kept.stat().st_mtime_ns != before[kept]
 
 
+def test_a_broken_volume_is_a_named_error_before_any_cell_starts(tmp_path, capsys, monkeypatch):
+    """Mutation: without `open_once` the cells start, and the error is at the end of a log."""
+    pytest.importorskip("h5py"), pytest.importorskip("sigpy")
+    monkeypatch.setenv("JAXDIFF_CACHE", str(tmp_path / "cache"))
+    started = []
+    monkeypatch.setattr(crosstable, "run_cells", lambda *_, **__: started.append(True))
+    (tmp_path / "volumes").mkdir()
+    (tmp_path / "volumes" / "cut.h5").write_bytes(b"no volume")
+    config = smoke()
+    config.data.source = f"fastmri:{tmp_path / 'volumes'}"
+    arguments = (config, f"{FILE}:smoke", str(tmp_path / "run"), "crosstable", False, ["python", "launch.py"])
+    assert main(*arguments) == 2 and not started
+    said = "".join("".join(capsys.readouterr()).split())  # however the lines are broken
+    assert "cut.h5" in said and "notanHDF5file" in said and "1of1filescannotbeused" in said
+
+
+def test_the_data_is_opened_once_by_what_is_left_to_do(tmp_path, monkeypatch):
+    opened, done = [], set()
+    monkeypatch.setattr(crosstable, "open_clean", lambda config: opened.append(config.data.source))
+    monkeypatch.setattr(crosstable, "is_done", lambda cell, root: cell.name in done)
+    cells = crosstable.cells_of(smoke(), f"{FILE}:smoke")
+    assert len(cells) > 2
+    crosstable.open_once(cells, tmp_path)
+    assert opened == [smoke().data.source]  # all of one source: once
+    done |= set(cells)
+    crosstable.open_once(cells, tmp_path)
+    assert len(opened) == 1
+
+
 def test_all_cells_are_tested_on_the_same_measurements():
     """Whatever they are trained on; and the held-out slab is far from what is trained on."""
     measured = []

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from jaxdiff.report.crosstable_page import render_crosstable
 from jaxdiff.report.restore_page import headline, picture_key, render_restore, short_time, strip
 from jaxdiff.report.terminal import print_restore
 
@@ -87,6 +88,25 @@ def test_the_page_shows_scores_pictures_cost_and_what_was_left_out():
     assert "12.00 (11.50 to 12.50)" in page and "mmps (one draw)" in page
     assert page.startswith("<!doctype html>")
     assert not re.search(r'(src|href)="(?!data:|#)', page)  # nothing is loaded from elsewhere
+
+
+def test_intervals_are_called_by_the_level_that_was_asked_for():
+    """Mutation: '95 %' written out in a caption or a heading."""
+    results = made() | {"level": 0.8}
+    page = render_restore(results, pictures(results))
+    assert page.count("with 80 % intervals") == 3 and "95 %" not in page
+    out = io.StringIO()
+    print_restore(results, "restore.html", Console(file=out, width=80))
+    assert "80 % interval" in out.getvalue() and "95 %" not in out.getvalue()
+    table = {
+        "accelerations": [4.0],
+        "rows": [
+            {"run": None, "method": "wavelet", "acceleration": 4.0, "nrmse": score(0.2, 0.01), "images": 3}
+        ],
+        "config": {"evaluate": {"level": 0.9}},
+    }
+    page = render_crosstable(table, {})
+    assert "NRMSE with its 90 % interval" in page and "95 %" not in page
 
 
 def test_whatever_is_missing_is_left_out():
