@@ -1,10 +1,14 @@
 """The loop: devices, dispatches and restarts do not change the result; what goes wrong is named."""
 
+import io
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 
 from jaxdiff.diffusion.noise import NoiseDistribution
 from jaxdiff.methods import denoising
@@ -115,6 +119,13 @@ def test_five_steps_restore_five_steps_is_bitwise_ten(tmp_path):
     assert kept == [r["step"] for r in read_metrics(tmp_path / "whole" / "metrics.jsonl")]
     again = train_stage(stage(), jax.random.key(0), tmp_path / "parts")  # nothing left to do
     assert_same_bits(whole, again)
+
+
+def test_the_time_to_the_first_step_is_said(tmp_path):
+    text = io.StringIO()
+    train_stage(stage(steps=5, tune=False), jax.random.key(0), tmp_path, Console(file=text, width=200))
+    found = re.search(r"toy: first step after (\d+\.\d) s, (\d+\.\d) s of it compiling", text.getvalue())
+    assert found and 0 <= float(found[2]) <= float(found[1])
 
 
 def test_stop_request_saves_and_the_next_run_goes_on(tmp_path):
