@@ -1,8 +1,10 @@
 """Comparisons: which runs there are, what each is told, and what is made of their measurements."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from jaxdiff.evaluation import certificate
 from jaxdiff.experiment import cells, compare
 from jaxdiff.experiment.cells import Cell, CellFailed, run_cells
 from jaxdiff.experiment.checks import ConfigError
+from jaxdiff.experiment.command import INTERRUPTED
 from jaxdiff.experiment.variants import changes, load_variant, with_changes
 from jaxdiff.training.stopping import Interrupted, StopRequest
 
@@ -376,16 +379,36 @@ def test_only_a_missing_gap_is_passed_over(measured, monkeypatch):
         compare.summarise(config, found, root, [], QUIET)
 
 
+def interrupted_after_one(command_line, root):
+    """Stop the command when its first cell is measured; {measured.json: when it was written} of those that are."""
+
+    def found():
+        return list(root.glob("*/seed*/measured.json"))
+
+    process = subprocess.Popen(command_line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(1500):
+            if found() or process.poll() is not None:
+                break
+            time.sleep(1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(300) == INTERRUPTED
+    finally:
+        process.kill()
+    assert 1 <= len(found()) < 10 and not (root / "compare.json").exists()
+    return {path: path.stat().st_mtime_ns for path in found()}
+
+
 @pytest.mark.slow
 def test_a_comparison_end_to_end(tmp_path):
-    """Three runs by two seeds in their own processes, interrupted after the first, and resumed."""
+    """Five runs by two seeds in their own processes, interrupted after the first, and resumed."""
     command_line = [
         sys.executable,
         "launch.py",
         "--config=configs/digits_compare.py:tiny",
         "--mode=compare",
         f"--workdir={tmp_path}",
-        "--config.compare.runs=('tiny-all_clean','tiny-clean_only','tiny-shared','tiny-views')",
+        "--config.compare.runs=('tiny-all_clean','tiny-clean_only','tiny-shared','tiny-views','tiny-plain_sum')",
     ]
     keep = (
         "all_clean",
@@ -395,16 +418,26 @@ def test_a_comparison_end_to_end(tmp_path):
         "views_only",
         "residual",
         "em_from_views",
+        "plain_sum",
     )
     config = small()
     for name in config.compare.rows:
         if name not in keep:
             command_line.append(f"--config.compare.rows.{name}=tiny-views/views_only")
+    before = interrupted_after_one(command_line, tmp_path)
     done = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert (tmp_path / "compare.html").exists()
     summary = json.loads((tmp_path / "compare.json").read_text())
     assert {row["name"] for row in summary["rows"]} == set(config.compare.rows)
-    # Views that two runs have in common were trained once: one directory a view and seed.
+    for path, changed in before.items():
+        assert path.stat().st_mtime_ns == changed  # what was measured before the interruption was not again
+    # Views that `views` and `plain_sum` have in common were trained once: one directory a view and seed, no other.
+    shared = [path.relative_to(tmp_path) for path in tmp_path.rglob("done.txt") if "view" in path.parts]
+    assert len(shared) == 6 and {path.parts[0] for path in shared} == {"shared"}
+    for path in shared:
+        lines = (tmp_path / path.parent / "metrics.jsonl").read_text().splitlines()
+        steps = [record["step"] for record in map(json.loads, lines) if "loss" in record]
+        assert steps == sorted(set(steps))  # no step was taken twice
     again = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0 and "started" not in again.stdout
