@@ -6,6 +6,7 @@
 Everybody trains on the same images of 32 x 32 x 3 with EDM's loss, Adam and a moving average, batch 16, float32, and
 draws with 18 steps of Heun (35 evaluations), on the same `--threads` cores. Each is a process of its own that stays
 alive and works only when told to, so that thread pools do not meet; a round asks all of them in turn, A B C D A B C D.
+Each peer is there with the channels last in memory and with the channels first: which is faster depends on the machine.
 Figures are medians over rounds; a ratio compares GFLOP/s, since the networks differ a little in size.
 """
 
@@ -23,7 +24,7 @@ OURS = {
     "jaxdiff, patches of 2": {"channels": 128, "channel_mults": [1, 2], "patch": 2},
     "jaxdiff, no patches": {"channels": 64, "channel_mults": [1, 1, 3], "patch": 1},
 }
-PEERS = ("diffusers", "azula")
+PEERS = tuple(f"{who}, channels {order}" for who in ("diffusers", "azula") for order in ("last", "first"))
 WORK = ("training", "sampling")
 
 
