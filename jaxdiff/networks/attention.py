@@ -45,6 +45,8 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, forward_mode: bool = False)
     if choose_attention(*device(), q.dtype, q.shape[-1], forward_mode) == "cudnn":
         try:
             return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+        # What JAX raises while tracing: RuntimeError without cuDNN, the others for what this cuDNN does not take. A
+        # mistake in q, k or v is raised by XLA's again.
         except (RuntimeError, ValueError, NotImplementedError) as error:
             log.warning("attention of %s %s without cuDNN: %s", q.dtype, q.shape, error)
     return jax.nn.dot_product_attention(q, k, v, implementation="xla")

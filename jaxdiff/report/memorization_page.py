@@ -12,7 +12,7 @@ from jaxdiff.report.blocks import Folded, Picture, Remarks, Section, Table, row,
 from jaxdiff.report.compare_facts import percent
 from jaxdiff.report.figures import Frame
 from jaxdiff.report.images import data_uri, pair_grid
-from jaxdiff.report.numbers import count, fixed, interval, number, present, significant
+from jaxdiff.report.numbers import count, fixed, interval, level_percent, number, present, significant
 from jaxdiff.report.numeric import mapping
 from jaxdiff.report.page import document, origin, write_page
 
@@ -76,7 +76,14 @@ def _samples(results: Mapping) -> Section | None:
         significant(alike.get("threshold"), 4),
         verdict_word(alike),
     ]
-    head = ["near copies", f"{_level(results)} interval", "expected", "p", "threshold", "reading"]
+    head = [
+        "near copies",
+        f"{level_percent(results.get('level'))} interval",
+        "expected",
+        "p",
+        "threshold",
+        "reading",
+    ]
     caption = f"{alike.get('metric')} in {alike.get('features')} features. {alike.get('reason', '')}."
     quantiles = mapping(alike, "quantiles")
     rows = [
@@ -144,7 +151,13 @@ def _attacks(results: Mapping) -> Section | None:
             ]
             + [f"{count(entry.get('images'))} of {count(entry.get('total'))}", verdict_word(entry)]
         )
-    head = ["attack, on", "AUC", f"{_level(results)} interval", "error, learnt from", "error, held out"]
+    head = [
+        "attack, on",
+        "AUC",
+        f"{level_percent(results.get('level'))} interval",
+        "error, learnt from",
+        "error, held out",
+    ]
     head += ["difference", "images", "reading"]
     settings = {str(entry.get("name")): gallery.flat(mapping(entry, "settings")) for entry in attacks}
     told = "; ".join(f"{name}: " + ", ".join(f"{k} {v}" for k, v in of) for name, of in settings.items())
@@ -176,10 +189,6 @@ def _covered(results: Mapping) -> Section | None:
     return section(
         "covered", "What was learnt from", lead, [Table(["images", "count"], rows)] if data else []
     )
-
-
-def _level(results: Mapping) -> str:
-    return f"{100 * number(results.get('level', 0.95)):g} %"
 
 
 def _settings(results: Mapping) -> Section | None:

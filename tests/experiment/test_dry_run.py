@@ -164,7 +164,7 @@ def test_other_tasks_and_modes(tmp_path):
         ({"train.batch": 12}, "stage view/eyes_mouth: batch 12 cannot be split over 8 devices"),
         (
             {"train.accumulate": 3},
-            "16 cannot be split into config.train.accumulate = 3 micro-batches; nearest.* 15",
+            "16 cannot be split into config.train.accumulate = 3 micro-batches; nearest valid: 15",
         ),
         ({"views.low_res.operator.factor": 3}, "config.views.low_res.operator"),
         ({"data.source": "flder:x"}, "did you mean 'folder'"),
