@@ -171,7 +171,7 @@ def main() -> None:
         row["images_per_core_s"] = round(options.batch / min(core[name]), 2)
         row["ratio"] = round(float(np.median(clock[name]) / np.median(clock[base])), 3)
         row["core_ratio"] = round(min(core[name]) / min(core[base]), 3)
-        row["mflop_per_evaluation"] = round(flops[name] / 1e6, 2)
+        row["mflop_per_evaluation"] = round(flops[name] / 1e6, 4)
         row["flops_ratio"] = round(flops[name] / flops[base], 3)
         row |= {"compile_seconds": round(compile_seconds[name], 2), "peak_memory_mb": timing.peak_memory_mb()}
         print(json.dumps(row), flush=True)

@@ -45,7 +45,8 @@ def test_composition():
     assert all(row["images_per_s"] > 0 and row["ratio"] > 0 and row["mfu"] is None for row in rows)
     for row in rows:
         expected = row["images_per_s"] * 5 * row["mflop_per_evaluation"] / 1e3
-        assert row["gflop_per_s"] == pytest.approx(expected, rel=0.02, abs=0.06)
+        # What rounding may do: 0.05 GFLOP/s, and 0.005 images/s of as few as one.
+        assert row["gflop_per_s"] == pytest.approx(expected, rel=0.01, abs=0.06)
 
 
 def test_another_network_is_asked_for_by_its_name():

@@ -26,7 +26,7 @@ class RestorePlan(NamedTuple):
 
     Attributes:
         priors: names, a row each.
-        methods: guidances that were asked for; the baselines are no part of it.
+        methods: what was asked for by name; the baselines are computed beside it in any case.
         settings: by guidance, its keyword arguments.
         sigmas: by guidance, its grid.
         sampler: of guidances that give a denoiser.
@@ -90,7 +90,10 @@ def make_restore_plan(config: Any, plan: Plan) -> RestorePlan:
     for index, name in enumerate(priors):
         check_prior(plan, name, f"restore.priors[{index}]")
     methods = _methods(asked)
-    settings = {name: asked.settings[name].to_dict() for name in dict.fromkeys((*methods, "one_step"))}
+    guided = dict.fromkeys(
+        name for name in (*methods, "one_step") if name != BASELINE
+    )  # which has no settings
+    settings = {name: asked.settings[name].to_dict() for name in guided}
     sigmas = {name: _grid(asked, name, settings[name].pop("steps")) for name in settings}
     side = min(plan.image_shape[:2])
     if not 0 <= asked.tile.overlap <= side // 2:

@@ -26,6 +26,23 @@ class CheckpointMismatch(ValueError):
     """A checkpoint is as it was written, and is not one of this network and optimiser."""
 
 
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves
+    }
+
+
+def _check_same_arrays(saved: Any, wanted: Any) -> None:
+    """Raise ValueError where the arrays of a checkpoint's metadata are not those of a state."""
+    has, needs = _shapes(saved.tree), _shapes(wanted)
+    for name in sorted(has.keys() ^ needs.keys()):
+        raise ValueError(f"{name} is {'not of this run' if name in has else 'not in it'}")
+    for name, shape in needs.items():
+        if has[name] != shape:
+            raise ValueError(f"{name} has shape {has[name]}, not {shape}")
+
+
 class StageCheckpoints:
     """Save and restore the state of one stage under `directory`; use as a context manager.
 
@@ -136,6 +153,10 @@ class StageCheckpoints:
         if listed and (reason := fault(directory)) is not None:
             return None, reason
         try:
+            if listed:  # of many arrays that are read at once, Orbax logs every one that does not fit
+                _check_same_arrays(
+                    ocp.StandardCheckpointHandler().metadata(directory / "default"), abstract_state
+                )
             state = self._manager.restore(step, args=ocp.args.StandardRestore(abstract_state))
         except Exception as error:  # Orbax and TensorStore raise many kinds for unreadable files
             if (denied := why_not_written(error)) is not None:

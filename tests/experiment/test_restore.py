@@ -154,6 +154,11 @@ def test_a_table_is_written_and_the_same_command_computes_nothing_again(tmp_path
     assert sorted(done[9:]) == sorted((m, "pixel_mask") for m in ("mmps", "one_step", "pinv", "repaint"))
 
 
+def test_the_baseline_alone_may_be_asked_for(tmp_path, data):
+    results = restored(tiny(method="pinv", operator__name="box_mask", count=1), data, tmp_path)
+    assert {row["method"] for row in results["rows"]} == {"pinv", "one_step"}
+
+
 def test_one_operator_by_name_alone_as_in_the_first_example(tmp_path, data):
     results = restored(tiny(operator__name="box_mask", count=1), data, tmp_path)
     assert results["operators"] == {"box_mask": "box_mask(size=(3, 3))"}
