@@ -369,6 +369,10 @@ def get_config() -> ConfigDict:
     config.residual = residual = stage()  # changes to config.network and config.train, and
     residual.penalty = 0.0  # mu: price of the residual's size
     residual.jacobian_penalty = 0.0  # nu: price of the residual's slope
+    # mu': price of its size at made inputs, a part of one measurement beside the rest of another, and their share of
+    # what is learnt from; for views that show the two parts of the image
+    residual.made_penalty = 0.0
+    residual.made_share = 0.5
 
     config.completed = completed = stage()  # the residual, trained on completed view data and clean ones
     completed.em = em()
@@ -379,8 +383,16 @@ def get_config() -> ConfigDict:
     # (dropout, weight decay) pairs, each trained and the best by tuning score kept; (): what the stage says
     clean_only.grid = ()
 
-    config.finetune = finetune = stage()  # the second stage; its first is trained like a view
-    finetune.view = ""  # the view whose A^+ y the first stage is trained on; empty: the first view
+    config.finetune = finetune = (
+        stage()
+    )  # the second stage, on the clean examples, from what the first has learnt:
+    # restored: A^+ y of one view as if it were clean | views_only: what the views together say (at made inputs)
+    finetune.start = "restored"
+    finetune.view = ""  # restored: that view; empty: the first
+    finetune.first_steps = 0  # of the first stage; 0: those of that view
+    finetune.penalty = 0.0  # mu: price of the way that the second stage goes from the first
+    finetune.made_penalty = 0.0  # mu': of that way at made inputs, as in `residual`
+    finetune.made_share = 0.5
 
     config.cascade = cascade = stage()  # p(x | view), for p(x) = p(view) p(x | view)
     cascade.view = ""  # the view (method 'denoising'); empty: the first one that fits
@@ -497,6 +509,9 @@ def get_config() -> ConfigDict:
     evaluate.max_images = 1000  # held-out images used, at most
     # --mode=compare: Inception weights to score samples with (docs/quality.md); empty: a classifier of the data itself
     evaluate.inception = ""
+    # statistics of real images in the same features (python -m jaxdiff.evaluation.statistics), that samples are
+    # scored against; empty: the held-out images
+    evaluate.statistics = ""
     evaluate.seed = 1  # of the evaluation noise, the same for all methods
     evaluate.resamples = 2000  # bootstrap resamples
     evaluate.level = 0.95  # level of the intervals

@@ -66,7 +66,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
 
 def base() -> ConfigDict:
-    config = digits.get_config("Digits: what a few clean and many imperfect ones are good for")
+    config = digits.get_config("What a few clean images and many imperfect ones are good for")
     config.data.split_seed = SPLIT
     config.data.limit = 5000
     config.data.reserved = 500
@@ -110,7 +110,7 @@ def stopped_early(part: ConfigDict, steps: int) -> None:
 
 def all_clean(config: ConfigDict) -> None:
     """The oracle: the clean examples, and those of the views as if they were clean."""
-    config.title = "Digits: all clean"
+    config.title = "All clean"
     config.data.reserved = 0
     config.data.tuning = 50
     config.data.clean = digits.TRAINING - 50
@@ -120,7 +120,7 @@ def all_clean(config: ConfigDict) -> None:
 
 def clean_only(config: ConfigDict) -> None:
     """The clean examples alone, the best of four regularisations by tuning score."""
-    config.title = "Digits: the clean ones alone"
+    config.title = "The clean ones alone"
     config.methods = ("clean_only",)
     config.clean_only.grid = ((0.15, 0.3), (0.1, 1.0), (0.2, 1.0), (0.5, 1.0))
     stopped_early(config.clean_only, STEPS // 4)
@@ -128,7 +128,7 @@ def clean_only(config: ConfigDict) -> None:
 
 def shared(config: ConfigDict) -> None:
     """One network for views and whole images, halves put together to whole images; stacked with its own views."""
-    config.title = "Digits: one network for all views"
+    config.title = "One network for all views"
     views_of(config, "shared")
     config.methods = ("views_only", "shared")
     config.composition.candidates = ("gaussian", "fusion", "anchored", "shared")
@@ -142,7 +142,7 @@ def shared(config: ConfigDict) -> None:
 
 def views(config: ConfigDict) -> None:
     """A network for each view, then the residual; and EM from the composed model."""
-    config.title = "Digits: a network for each view, and the residual"
+    config.title = "A network for each view, and the residual"
     views_of(config, "denoising")
     config.views.low_res.train.steps = 2500  # at a quarter of the cost each
     config.views.top.train.steps = config.views.bottom.train.steps = 4400  # at half the cost each
@@ -156,7 +156,7 @@ def views(config: ConfigDict) -> None:
 def plain_sum(config: ConfigDict) -> None:
     """The same views, their scores simply added, and the residual on that."""
     views(config)
-    config.title = "Digits: the plain sum of the views' scores, and the residual"
+    config.title = "The plain sum of the views' scores, and the residual"
     config.methods = ("views_only", "residual")
     config.composition.fusion = "sum"
     config.composition.candidates = ("fusion",)
@@ -164,7 +164,7 @@ def plain_sum(config: ConfigDict) -> None:
 
 def priced(config: ConfigDict) -> None:
     """One network for the clean images and the view that `--mode=worth` leaves, regularised as without the view."""
-    config.title = "Digits: one source beside the clean ones"
+    config.title = "One source beside the clean ones"
     views_of(config, "shared")
     config.methods = ("shared",)
     config.shared.clean_weight = 16.0  # or thousands of measurements would take most of the steps
@@ -173,14 +173,14 @@ def priced(config: ConfigDict) -> None:
 
 def priced_clean(config: ConfigDict) -> None:
     """The same network, with nothing beside the clean images."""
-    config.title = "Digits: no source beside the clean ones"
+    config.title = "No source beside the clean ones"
     config.methods = ("clean_only",)
     regularised(config.clean_only)
 
 
 def finetune(config: ConfigDict) -> None:
     """Trained on low-resolution images, enlarged, then on the clean ones."""
-    config.title = "Digits: fine-tuning"
+    config.title = "Fine-tuning"
     views_of(config, "denoising")
     config.views.low_res.train.steps = STEPS // 2  # of the first stage
     config.methods = ("finetune",)
@@ -191,7 +191,7 @@ def finetune(config: ConfigDict) -> None:
 
 def cascade(config: ConfigDict) -> None:
     """p(low resolution) p(image | low resolution)."""
-    config.title = "Digits: a cascade"
+    config.title = "A cascade"
     views_of(config, "denoising")
     config.views.low_res.train.steps = STEPS // 2
     config.methods = ("cascade",)
@@ -202,7 +202,7 @@ def cascade(config: ConfigDict) -> None:
 
 def omni(config: ConfigDict) -> None:
     """Halves as crops below a noise level, low resolution above one, and the clean examples in each of them."""
-    config.title = "Digits: Omni-style"
+    config.title = "Omni-style"
     views_of(config, "omni")
     for name in config.views:
         config.views[name].with_clean = True
@@ -217,7 +217,7 @@ def omni(config: ConfigDict) -> None:
 
 def em(config: ConfigDict) -> None:
     """EM from a Gaussian, a network for each view, with the clean examples."""
-    config.title = "Digits: EM from the Gaussian"
+    config.title = "EM from the Gaussian"
     views_of(config, "em")
     for name in config.views:
         config.views[name].with_clean = True

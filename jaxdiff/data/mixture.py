@@ -3,6 +3,7 @@
 What an example may be used for travels with it: sigma_y, sigma_min, sigma_max, and the number of its source.
 """
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -103,3 +104,27 @@ def concatenated(name: str, parts: Sequence[Dataset]) -> Dataset:
         cached=all(part.cached for part in parts),
         mirrors=all(part.mirrors for part in parts),
     )
+
+
+def mixed_parts(name: str, first: Dataset, second: Dataset, part: np.ndarray, rounds: int = 16) -> Dataset:
+    """Images whose `part` is of an example of `first` and whose rest is of one of `second`.
+
+    Row k puts together the examples k mod N and (k + k // lcm(N, M)) mod M, which meets each of the N M pairs once and
+    favours no example. What comes out is no image: neither at the border nor in what they show do the parts fit.
+
+    Args:
+        name: of the data set.
+        first, second: images (H, W, C) that hold values in their part at least, such as A^+ y.
+        part: (H, W, C), above 0 where `first` counts.
+        rounds: how often an example of the larger set is met, at most.
+    """
+    count, others, mine = first.size, second.size, np.asarray(part) > 0
+    both = math.lcm(count, others)
+
+    def take(rows):
+        rows = np.asarray(rows)
+        a, b = first.take(rows % count), second.take((rows + rows // both) % others)
+        return a.replace(y=np.where(mine, a.y, b.y))
+
+    size = min(count * others, rounds * max(count, others))
+    return Dataset(name, size, take, clean=False, cached=first.cached and second.cached, mirrors=True)

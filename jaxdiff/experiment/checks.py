@@ -19,6 +19,7 @@ METHODS = ("views_only", "shared", "residual", "completed", "clean_only", "finet
 OWN_SPACE = ("denoising", "shared")  # the view's denoiser is one in its own space
 OF_VIEWS = ("views_only", "residual", "completed")
 RESTORED_BY = ("pinv", "wavelet")
+FINETUNE_STARTS = ("restored", "views_only")
 EM_SAMPLERS = ("heun", "euler", "replacement")
 CHOICES = {
     "task": ("images", "gaussian_toy", "gaussian_theory"),
@@ -31,6 +32,7 @@ CHOICES = {
     "sample.sampler": SAMPLERS,
     "sample.stop": STOPS,
     "sample.through": ("members", "fixed_mask", "guided"),
+    "finetune.start": FINETUNE_STARTS,
     "data.split_by": ("hash", "slab"),
     "data.unused_clean": ("none", "views"),
     "data.resize": ("bilinear", "box", "lanczos"),

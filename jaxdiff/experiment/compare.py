@@ -26,7 +26,7 @@ from jaxdiff.experiment.checks import ConfigError, choose
 from jaxdiff.experiment.data import open_clean
 from jaxdiff.experiment.equal_compute import beyond_budget
 from jaxdiff.experiment.results import versions
-from jaxdiff.experiment.sample_quality import sample_scores
+from jaxdiff.experiment.sample_quality import make_extractor, sample_scores, stored_reference
 from jaxdiff.experiment.seen_images import seen_by
 from jaxdiff.experiment.variants import changes, load_variant, reaching_runs, with_changes
 from jaxdiff.report.compare_page import write_compare_page
@@ -262,6 +262,11 @@ def run(
             f"{config.sample.count}"
         )
     cells = cells_of(config, config_name)
+    if (
+        config.evaluate.inception or config.evaluate.statistics
+    ):  # what is wrong with them is said before training
+        extractor = make_extractor(config, open_clean(config), workdir / "features", console)
+        stored_reference(config, extractor)
     workers = worker_count(config.compare.workers, jax.default_backend())
     console.print(
         f"{len(cells)} runs ({len(config.compare.runs)} configs, {len(config.compare.seeds)} seeds), {workers} at a "

@@ -39,7 +39,7 @@ DESCRIPTIONS = {
     "clean_only": "network on the clean examples alone, with early stopping, gated against the Gaussian",
     "residual": "views_only plus the residual network, stacked: the composed model",
     "completed": "views_only plus a residual trained on the views' data, completed by posterior draws, and the clean",
-    "finetune": "network trained on A^+ y, then on the clean examples, gated against the Gaussian",
+    "finetune": "network trained on imperfect data first, then on the clean examples, gated against the Gaussian",
     "cascade": "p(view) p(x | view), the second factor on the clean examples; nats by the chain rule",
 }
 VIEW_DESCRIPTIONS = {
@@ -139,11 +139,21 @@ def _used_stages(run: Run) -> dict[str, list[str]]:
     views = list(dict.fromkeys(name for stages in of_view.values() for name in stages))
     used = {"gaussian": [], "views_only": views, "clean_only": of("clean_only"), "finetune": of("finetune")}
     used["shared"] = of("shared")
+    if plan.finetune_start == "views_only":
+        used["finetune"] = [*views, *used["finetune"]]
     used |= {"residual": [*views, *of("residual")]}
     used |= {"completed": [*views, *(of("residual") if "residual" in plan.methods else []), *of("completed")]}
     if plan.cascade_view:
         used["cascade"] = [*of_view[f"view/{plan.cascade_view}"], *of("cascade")]
     return {**used, **of_view, "views": views}
+
+
+def _asked_at_sampling(method: str, stage_names: list[str], parts: Parts) -> list[str]:
+    """Of the stages that a method needed, those whose networks its denoiser evaluates."""
+    single = {"clean_only": parts.clean_only, "finetune": "finetune"}
+    if method in single:
+        return [single[method]]
+    return [name for name in stage_names if "/lap" not in name and "classifier" not in name]
 
 
 def _share(stages: dict[str, dict], names: list[str], key: str) -> float:
@@ -177,9 +187,7 @@ def method_entries(
             "seconds": _share(stages, stage_names, "seconds"),
             "images_seen": _share(stages, stage_names, "images_seen"),
             "train_flops": _share(stages, stage_names, "flops"),
-            "parameters": sum(
-                stages[n]["parameters"] for n in stage_names if "/lap" not in n and "classifier" not in n
-            ),
+            "parameters": _share(stages, _asked_at_sampling(name, stage_names, parts), "parameters"),
             "kind": "method" if name in ORDER or name.startswith("view/") else "candidate",
             "description": _description(run.plan, parts, name),
         }

@@ -7,6 +7,7 @@ from jaxdiff.experiment.plan import Plan, ViewPlan, matched_pairs
 from jaxdiff.methods import Method, ambient, cascade, denoising, gsure, source_classifier, tweedie
 from jaxdiff.methods.ambient import MaskedDenoiser, given_operator, masked_denoiser
 from jaxdiff.methods.base import Denoiser
+from jaxdiff.methods.finetune import finetune, held
 from jaxdiff.methods.ranges import least_usable
 from jaxdiff.methods.shared import completed_kind, kind_of, matched_kind, shared, view_denoiser
 
@@ -94,6 +95,14 @@ def clean_method(plan: Plan, stage: str, parts: Parts) -> Method:
     """Denoising of clean images: `clean_only` and both stages of `finetune`."""
     settings = plan.stages[stage]
     return denoising(settings.network, settings.noise, parts.sigma_data[stage])
+
+
+def finetune_method(plan: Plan, parts: Parts, penalty: float, made_penalty: float) -> Method:
+    """The second stage of `finetune`, from the parameters of the first; at no price the same as `clean_method`."""
+    start, stage = parts.params["finetune/first"], plan.stages["finetune"]
+    if penalty == made_penalty == 0:
+        return finetune(clean_method(plan, "finetune", parts), start)
+    return held(stage.network, stage.noise, parts.sigma_data["finetune"], start, penalty, made_penalty)
 
 
 def cascade_method(plan: Plan, parts: Parts) -> Method:

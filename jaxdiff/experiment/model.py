@@ -12,7 +12,7 @@ from jaxdiff.diffusion.noise import expand
 from jaxdiff.experiment.learners import clean_method, learnt_denoiser, shared_method, valid_from
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import Plan, ViewPlan
-from jaxdiff.methods import Method, residual
+from jaxdiff.methods import Method, distill, residual
 
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
 RESIDUALS = ("residual", "completed")
@@ -121,7 +121,14 @@ def residual_method(plan: Plan, parts: Parts, config: Any, name: str = "residual
         lambda x, sigma: _known(parts, *outputs(x, sigma), sigma),
         config[name].penalty,
         config[name].jacobian_penalty,
+        config.residual.made_penalty if name == "residual" else 0.0,
     )
+
+
+def imitation_method(plan: Plan, parts: Parts, config: Any) -> Method:
+    """The method of the first stage of `finetune` where it imitates `views_only`."""
+    stage, sigma_data = plan.stages["finetune/first"], parts.sigma_data["finetune/first"]
+    return distill(stage.network, stage.noise, sigma_data, method_denoiser(plan, parts, config, "views_only"))
 
 
 def _with_residual(plan: Plan, parts: Parts, name: str, known: jax.Array, x, sigma) -> jax.Array:

@@ -139,6 +139,27 @@ def matched_pairs(operators: Sequence[LinearOperator], matches: int) -> list[tup
     return complementary([kind_of(operator).coverage for operator in operators]) if matches else []
 
 
+def _made_pairs(config: ConfigDict, views: Sequence[ViewPlan]) -> tuple[tuple[int, int], ...]:
+    """Numbers of the views that show the two parts of the image, where something asks for inputs made of them."""
+    asking = [
+        f"{name}.made_penalty"
+        for name in ("residual", "finetune")
+        if name in config.methods and config[name].made_penalty > 0
+    ]
+    if "finetune" in config.methods and config.finetune.start == "views_only":
+        asking.append("finetune.start")
+    if not asking:
+        return ()
+    own = [number for number, view in enumerate(views) if view.method in OWN_SPACE]
+    pairs = complementary([kind_of(views[number].operator).coverage for number in own])
+    if not pairs:
+        raise ConfigError(
+            f"config.{asking[0]}: inputs are made of two views of the methods {' or '.join(OWN_SPACE)} that show the "
+            "two parts of an image, such as a top and a bottom half, and there are none"
+        )
+    return tuple((own[first], own[second]) for first, second in pairs)
+
+
 def _check_matches(config: ConfigDict, views: Sequence[ViewPlan]) -> None:
     operators = [view.operator for view in views]
     pairs = matched_pairs(operators, config.shared.matches)
@@ -266,7 +287,8 @@ def make_plan(
     finetune_view = _chosen_view(config, "finetune", [v.name for v in views], "a view")
     if "finetune" in methods:
         # The same network, with the budget of the view that it is trained on first.
-        steps = next(v for v in views if v.name == finetune_view).stage.settings.steps
+        of_view = next(v for v in views if v.name == finetune_view).stage.settings.steps
+        steps = config.finetune.first_steps or of_view
         stages["finetune/first"] = with_steps(stages["finetune"], steps)
     _check_matches(config, [view for view in views if view.method == "shared"])
     own = [v.name for v in views if v.method in OWN_SPACE and v.operator.name != "identity"]
@@ -278,6 +300,8 @@ def make_plan(
         candidates=tuple(config.composition.candidates),
         completed_em=EmPlan(**config.completed.em.to_dict()),
         finetune_view=finetune_view,
+        finetune_start=config.finetune.start,
+        made_pairs=_made_pairs(config, views),
         shared=SharedPlan(
             **{key: config.shared[key] for key in SHOWN},
             later=_later_stage(config, channels, sloped) if "shared" in stages else None,

@@ -104,6 +104,11 @@ class Plan:
     candidates: tuple[str, ...]
     completed_em: EmPlan
     finetune_view: str
+    finetune_start: (
+        str  # what its first stage learns: 'restored', A^+ y of that view, or 'views_only', what they say
+    )
+    # numbers of the views that made inputs (`experiment.made`) are put together from; () where nobody asks for any
+    made_pairs: tuple[tuple[int, int], ...]
     cascade_view: str
     shared: SharedPlan
 
@@ -129,4 +134,5 @@ class Plan:
     @property
     def composes(self) -> bool:
         """Whether any method is made of the views."""
-        return any(name in OF_VIEWS for name in self.methods)
+        imitated = "finetune" in self.methods and self.finetune_start == "views_only"
+        return imitated or any(name in OF_VIEWS for name in self.methods)

@@ -45,6 +45,7 @@ EM = {
     **dict.fromkeys(("sigma_min", "sigma_max", "rho"), POSITIVE),
 }
 PRICES = {"penalty": NOT_NEGATIVE, "jacobian_penalty": NOT_NEGATIVE}
+MADE = {"made_penalty": NOT_NEGATIVE, "made_share": Range(0, 1, above=True, below=True)}
 PARTS = {
     "data": {
         **dict.fromkeys(
@@ -56,7 +57,8 @@ PARTS = {
     "noise": {"P_std": POSITIVE, "sigma_data": NOT_NEGATIVE, "P_mean": Range(-30, 30)},
     "composition": {"rank": NOT_NEGATIVE, "cg_steps": ONE, "smooth": NOT_NEGATIVE},
     "bands": {"sigma_min": POSITIVE, "sigma_max": POSITIVE, "count": Range(2), "tuning_draws": ONE},
-    "residual": PRICES,
+    "residual": {**PRICES, **MADE},
+    "finetune": {"penalty": NOT_NEGATIVE, "first_steps": NOT_NEGATIVE, **MADE},
     "completed": PRICES,
     "sample": {**dict.fromkeys(("sigma_min", "sigma_max", "rho"), POSITIVE), "s_churn": NOT_NEGATIVE},
 }

@@ -15,6 +15,8 @@ from jaxdiff.evaluation.features import FeatureExtractor
 from jaxdiff.evaluation.inception import inception_features
 from jaxdiff.evaluation.memorization import similarity
 from jaxdiff.evaluation.quality import measure
+from jaxdiff.evaluation.statistics import Statistics, load_statistics
+from jaxdiff.experiment.checks import ConfigError, at
 from jaxdiff.experiment.data import open_clean
 from jaxdiff.experiment.seen_images import ImageFeatures, Seen
 
@@ -24,14 +26,41 @@ LEAST = 99  # held-out images that a 99th percentile needs
 
 def make_extractor(config: Any, source: Source, folder: Path, console: Console) -> FeatureExtractor | None:
     """Inception where `config.evaluate.inception` names its weights; else a classifier trained on the data's own labels
-    and kept in `folder`; None where there are no labels."""
+    and kept in `folder`; None where there are no labels.
+
+    Raises:
+      ConfigError: the weights cannot be read.
+    """
     if config.evaluate.inception:
-        return inception_features(config.evaluate.inception)
+        try:
+            return inception_features(config.evaluate.inception)
+        except (FileNotFoundError, ValueError) as error:
+            raise at("evaluate.inception", error) from None
     if source.labels is None:
         return None
     return classifier_features(
         cached_classifier(source, folder, dataset=dataset_name(source.name), console=console)
     )
+
+
+def stored_reference(config: Any, extractor: FeatureExtractor | None) -> Statistics | None:
+    """The statistics that `config.evaluate.statistics` names; None where it names none.
+
+    Raises:
+      ConfigError: they cannot be read, or were made with other features than the samples would be.
+    """
+    path = config.evaluate.statistics
+    if not path:
+        return None
+    if extractor is None:
+        raise ConfigError(
+            "config.evaluate.statistics: the data has no labels to train a classifier on; name Inception's weights in "
+            "config.evaluate.inception too"
+        )
+    try:
+        return load_statistics(path, extractor)
+    except (FileNotFoundError, ValueError) as error:
+        raise at("evaluate.statistics", error) from None
 
 
 def near_copies(
@@ -80,12 +109,13 @@ def sample_scores(
     source, settings = open_clean(config), config.evaluate
     held_out = source.gather(next(iter(seen.values())).held_out[: settings.max_images])
     extractor = make_extractor(config, source, folder, console)
+    reference = stored_reference(config, extractor)
     if extractor is None:
         return {name: {} for name in samples}, {name: {} for name in samples}, held_out
     real, features = to_bytes(held_out), ImageFeatures(source, extractor, console)
     scores, copies = {}, {}
     for name, images in samples.items():
-        found = measure(images, real, extractor, seed=settings.seed)
+        found = measure(images, real, extractor, reference, settings.seed)
         scores[name] = {
             key: float(value)
             for key, value in found.items()

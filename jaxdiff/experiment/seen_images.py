@@ -52,7 +52,7 @@ def views_of(config: Any, method: str) -> tuple[str, ...]:
     views = config.views
     if method.startswith("view/"):
         return (method.removeprefix("view/"),)
-    if method in OF_VIEWS:
+    if method in OF_VIEWS or (method == "finetune" and config.finetune.start == "views_only"):
         return tuple(views)
     if method == "shared":
         return tuple(name for name, view in views.items() if view.method == "shared")

@@ -160,6 +160,11 @@ def stage_factory(plan: Plan, config: Any, name: str) -> Callable[[Mapping[str, 
         return lambda frozen: learners.classifier_method(plan, whole, frozen["parts"])
     if whole == "cascade":
         return lambda frozen: learners.cascade_method(plan, frozen["parts"])
+    if whole == "finetune/first" and plan.finetune_start == "views_only":
+        return lambda frozen: model.imitation_method(plan, frozen["parts"], config)
+    if whole == "finetune":
+        prices = (config.finetune.penalty, config.finetune.made_penalty)
+        return lambda frozen: learners.finetune_method(plan, frozen["parts"], *prices)
     return lambda frozen: learners.clean_method(plan, whole, frozen["parts"])
 
 
@@ -172,7 +177,12 @@ def _given_to(plan: Plan, name: str, parts: Parts) -> Parts:
         return parts.only(*(view.name for view in plan.shared_views))
     if whole.startswith("view/"):
         return parts.only(whole.removeprefix("view/"))
-    return parts.only(plan.cascade_view) if whole == "cascade" else Parts(sigma_data=parts.sigma_data)
+    if whole == "finetune/first" and plan.finetune_start == "views_only":
+        return parts
+    alone = Parts(sigma_data=parts.sigma_data)
+    if whole == "finetune":
+        return alone.with_params("finetune/first", parts.params["finetune/first"])
+    return parts.only(plan.cascade_view) if whole == "cascade" else alone
 
 
 def _example(run: Run, name: str) -> Measurement:
@@ -186,6 +196,11 @@ def _example(run: Run, name: str) -> Measurement:
     if kind == "classifier":
         restored = restored_data(run.plan.view(view_name), run.data.views[view_name], 0).dataset
         return annotated(restored).take(np.arange(1)).replace(params=None)
+    if whole in ("residual", "finetune") or (whole, run.plan.finetune_start) == (
+        "finetune/first",
+        "views_only",
+    ):
+        return run.data_of(whole).example()
     return run.data.clean.example()
 
 

@@ -16,10 +16,10 @@ from jaxdiff.experiment import learners, model, tuning
 from jaxdiff.experiment.arrays import saved
 from jaxdiff.experiment.cost import write_cost
 from jaxdiff.experiment.data import ExperimentData, StageData, restored_data
+from jaxdiff.experiment.made import data_of_stage
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.plan import Plan, StagePlan
 from jaxdiff.experiment.sharing import alone
-from jaxdiff.methods.finetune import finetune
 from jaxdiff.training.loop import Stage, steps_done, train_stage
 from jaxdiff.training.processes import is_first
 from jaxdiff.training.state import TrainState
@@ -42,6 +42,10 @@ class Run(NamedTuple):
     def directory(self, stage: str) -> Path:
         """Where a stage is kept."""
         return self.elsewhere.get(stage, self.workdir / "stages" / stage)
+
+    def data_of(self, stage: str) -> StageData:
+        """What a stage that may learn from made inputs, too, learns from."""
+        return data_of_stage(self.plan, self.config, self.data, self.cache_bytes, stage)
 
     @property
     def cache_bytes(self) -> int:
@@ -161,8 +165,8 @@ def train_residual(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
         return model.residual_method(run.plan, frozen["parts"], run.config)
 
     reference = residual_reference(run, parts, tuned)
-    stage = run.plan.stages["residual"]
-    state = train_one(run, "residual", stage, factory, {"parts": parts}, run.data.clean, tuned, reference)
+    stage, data = run.plan.stages["residual"], run.data_of("residual")
+    state = train_one(run, "residual", stage, factory, {"parts": parts}, data, tuned, reference)
     parts = parts.with_params("residual", state.best)
     return with_stacking(
         run, parts, tuned, "residual", lambda p: model.residual_candidates(run.plan, p, run.config)
@@ -197,25 +201,32 @@ def train_clean_only(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
 
 
 def train_finetune(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
-    """The rival: a network trained on A^+ y of one view, then on the clean examples."""
-    view = run.plan.view(run.plan.finetune_view)
+    """A network trained on A^+ y of one view, or to imitate what the views say, then on the clean examples."""
+    plan, asked = run.plan, run.config.finetune
     reference = gaussian_denoised(parts, tuned)
     alone = Parts(sigma_data=parts.sigma_data)
-    first, second = run.plan.stages["finetune/first"], run.plan.stages["finetune"]
+    first, second = plan.stages["finetune/first"], plan.stages["finetune"]
 
     def learn_restored(frozen):
-        return learners.clean_method(run.plan, "finetune/first", frozen["parts"])
+        return learners.clean_method(plan, "finetune/first", frozen["parts"])
+
+    def imitate(frozen):
+        return model.imitation_method(plan, frozen["parts"], run.config)
 
     def learn_clean(frozen):
-        return finetune(learners.clean_method(run.plan, "finetune", frozen["parts"]), frozen["start"])
+        return learners.finetune_method(plan, frozen["parts"], asked.penalty, asked.made_penalty)
 
-    restored = restored_data(view, run.data.views[view.name], run.cache_bytes)
-    start = train_one(
-        run, "finetune/first", first, learn_restored, {"parts": alone}, restored, tuned, reference
-    ).best
-    frozen = {"parts": alone, "start": start}
-    state = train_one(run, "finetune", second, learn_clean, frozen, run.data.clean, tuned, reference)
-    parts = parts.with_params("finetune/first", start).with_params("finetune", state.best)
+    if plan.finetune_start == "views_only":
+        factory, given, data = imitate, parts, run.data_of("finetune/first")
+    else:
+        view = plan.view(plan.finetune_view)
+        restored = restored_data(view, run.data.views[view.name], run.cache_bytes)
+        factory, given, data = learn_restored, alone, restored
+    start = train_one(run, "finetune/first", first, factory, {"parts": given}, data, tuned, reference).best
+    alone, parts = (p.with_params("finetune/first", start) for p in (alone, parts))
+    data = run.data_of("finetune")
+    state = train_one(run, "finetune", second, learn_clean, {"parts": alone}, data, tuned, reference)
+    parts = parts.with_params("finetune", state.best)
     return with_stacking(
         run, parts, tuned, "finetune", lambda p: model.clean_candidates(run.plan, p, "finetune")
     )

@@ -6,7 +6,7 @@ import pytest
 from jaxdiff import operators
 from jaxdiff.data.dataset import clean_dataset, view_dataset
 from jaxdiff.data.loader import batches
-from jaxdiff.data.mixture import annotated, array_dataset, as_measured, concatenated, repeated
+from jaxdiff.data.mixture import annotated, array_dataset, as_measured, concatenated, mixed_parts, repeated
 from jaxdiff.data.sources import open_source
 
 SOURCE = open_source("sklearn_digits")
@@ -69,3 +69,24 @@ def test_a_data_set_repeated_is_its_rows_over_and_over():
     np.testing.assert_array_equal(data.take(np.arange(7)).y.ravel(), [0, 1, 2, 0, 1, 2, 0])
     with pytest.raises(ValueError, match="repeated to 0"):
         repeated(data, 0)
+
+
+@pytest.mark.parametrize(("count", "others"), [(4, 6), (6, 4), (3, 5), (1, 4)])
+def test_parts_of_different_examples_meet_once_and_none_is_favoured(count, others):
+    def images(start, size):
+        values = np.arange(start, start + size, dtype=np.float32)
+        return array_dataset("part", np.broadcast_to(values[:, None, None, None], (size, 2, 2, 1)))
+
+    top = np.zeros((2, 2, 1))
+    top[0] = 1
+    made = mixed_parts("made", images(0, count), images(100, others), top)
+    assert made.size == count * others and not made.clean
+    y = made.take(np.arange(made.size)).y
+    np.testing.assert_array_equal(y[:, 0], np.broadcast_to(y[:, :1, :1], y[:, :1].shape)[:, 0])
+    pairs = list(zip(y[:, 0, 0, 0].astype(int), y[:, 1, 0, 0].astype(int), strict=True))
+    assert sorted(pairs) == [(i, 100 + j) for i in range(count) for j in range(others)]
+    few = mixed_parts("made", images(0, count), images(100, others), top, rounds=1)
+    assert few.size == max(count, others)
+    for place, numbers in ((0, range(count)), (1, range(100, 100 + others))):
+        seen = np.bincount([pair[place] for pair in pairs[: few.size]], minlength=max(numbers) + 1)
+        assert set(np.flatnonzero(seen)) == set(numbers) and np.ptp(seen[list(numbers)]) <= 1

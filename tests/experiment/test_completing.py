@@ -106,6 +106,7 @@ def test_a_gaussian_completes_by_exact_draws(views, tmp_path):
     assert np.unique(drawn[:, 1], axis=0).shape == (4000, 2)  # every batch has draws of its own
 
 
+@pytest.mark.slow
 def test_one_gaussian_of_all_views_knows_what_no_view_shows():
     """The covariance of top and bottom rows, from both views and a few whole images."""
     truth = gaussian_from_covariance(

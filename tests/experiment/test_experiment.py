@@ -126,6 +126,7 @@ def test_restore_mode_asks_the_composed_denoiser_and_says_what_it_needs(trained,
     assert "not trained yet" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_memorization_mode_measures_a_trained_run_once(trained, tmp_path, capsys):
     config = tiny_digits()
     config.memorization.update(method="clean_only", features="pixels", count=6)

@@ -9,7 +9,10 @@ from configs import default, digits_compare
 from jaxdiff.data import open_source
 from jaxdiff.data.pixels import to_bytes
 from jaxdiff.evaluation.features import FeatureExtractor
+from jaxdiff.evaluation.frechet import frechet_distance, moments
+from jaxdiff.evaluation.statistics import save_statistics, source_features, statistics_of
 from jaxdiff.experiment import sample_quality
+from jaxdiff.experiment.checks import ConfigError
 from jaxdiff.experiment.data import load_data
 from jaxdiff.experiment.seen_images import ImageFeatures, seen_by, views_of
 
@@ -38,6 +41,12 @@ class Numbers:
 )
 def test_the_views_of_a_method(run, method, views):
     assert set(views_of(digits_compare.get_config(run), method)) == set(views)
+
+
+def test_a_network_that_imitated_the_views_has_learnt_from_them_all():
+    config = digits_compare.get_config("finetune")
+    config.finetune.start = "views_only"
+    assert set(views_of(config, "finetune")) == {"low_res", "top", "bottom"}
 
 
 def test_the_oracle_learns_from_all_others_from_what_is_theirs():
@@ -120,6 +129,35 @@ def test_copies_of_what_a_row_has_learnt_from_are_counted_and_of_nothing_else(in
     assert copies["fused"]["expected"] == pytest.approx(1 / 121)
     assert copies["fused"]["p_value"] == pytest.approx(betabinom.sf(39, 40, 1, 120))
     assert copies["fused"]["low"] == pytest.approx(0.025 ** (1 / 40))
+
+
+def test_stored_statistics_take_the_place_of_the_held_out_images(in_pixels, tmp_path):
+    config, source = comparison(), open_source("sklearn_digits")
+    seen = seen_by(config, "clean_only", source, {})
+    drawn = {"row": to_bytes(source.gather(seen.clean[:20]))}
+    features = source_features(source, in_pixels, np.arange(500))
+    save_statistics(statistics_of(features, in_pixels, "digits", "8 x 8"), tmp_path / "more.npz")
+    config.evaluate.statistics = str(tmp_path / "more.npz")
+    scores = sample_quality.sample_scores(config, drawn, {"row": seen}, tmp_path, QUIET)[0]["row"]
+    ours = moments(in_pixels.features(drawn["row"]))
+    assert scores["fd_pixels"] == pytest.approx(frechet_distance(moments(features), ours), rel=1e-4)
+    other = in_pixels._replace(preprocessing={"size": 8})
+    with pytest.raises(
+        ConfigError, match=r"config.evaluate.statistics: .*size: \(absent\) in the statistics"
+    ):
+        sample_quality.stored_reference(config, other)
+    with pytest.raises(ConfigError, match="config.evaluate.statistics: the data has no labels"):
+        sample_quality.stored_reference(config, None)
+    config.evaluate.statistics = str(tmp_path / "none.npz")
+    with pytest.raises(ConfigError, match="config.evaluate.statistics: .*none.npz"):
+        sample_quality.stored_reference(config, in_pixels)
+
+
+def test_weights_that_are_not_there_are_named_by_their_key(tmp_path):
+    config = comparison()
+    config.evaluate.inception = str(tmp_path / "none.npz")
+    with pytest.raises(ConfigError, match="config.evaluate.inception: .*none.npz"):
+        sample_quality.make_extractor(config, open_source("sklearn_digits"), tmp_path, QUIET)
 
 
 def test_without_a_control_nothing_is_said(in_pixels, tmp_path):

@@ -137,6 +137,7 @@ def test_next_level_keeps_the_rule():
     assert bool(jnp.all(sigma - level <= 0.05 + 1e-6))
 
 
+@pytest.mark.slow
 def test_noise_of_the_two_terms_is_independent():
     """The consistency term does not see the denoising term's noise: with weight 0 the denoising loss is the same."""
     batch = batch_of(LAW.sample(jax.random.key(2), 64))

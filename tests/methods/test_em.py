@@ -77,7 +77,7 @@ def test_a_draw_is_the_law_given_y():
     np.testing.assert_allclose(_posterior_mean(LAW, batch, jax.random.key(6))[0], mean, atol=0.01)
 
 
-@pytest.mark.parametrize("method", ["euler", "heun"])
+@pytest.mark.parametrize("method", [pytest.param("euler", marks=pytest.mark.slow), "heun"])
 def test_a_draw_depends_on_its_row_and_not_on_its_company(method):
     batch, rows, grid = _batch(8), jnp.arange(8) + 5, GRID[::8]
     picked = jnp.array([6, 2])

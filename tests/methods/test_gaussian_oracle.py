@@ -12,6 +12,7 @@ import pytest
 from jaxdiff import operators
 from jaxdiff.diffusion.gaussian import gaussian_from_covariance
 from jaxdiff.methods import denoising, residual
+from jaxdiff.methods.finetune import held
 from tests.methods.linear_family import Linear, batch_of, minimise, one_level
 
 SIGMA, COUNT = 0.7, 200_000
@@ -55,6 +56,71 @@ def test_residual_gives_the_posterior_mean_shrunk_by_its_price(penalty):
     expected = z + (LAW.denoiser(x, sigma) - z) / (1 + penalty)
     np.testing.assert_allclose(learnt, expected, atol=0.02)
     assert float(jnp.max(jnp.abs(expected - z))) > 0.1  # there was something to learn
+
+
+def affine(denoise, size=2):
+    """(d, d + 1) matrix R of an affine denoiser at SIGMA: denoise(x) = R (x, 1)."""
+    sigma = jnp.full((size + 1,), SIGMA)
+    values = np.asarray(denoise(jnp.concatenate([jnp.eye(size), jnp.zeros((1, size))]), sigma), np.float64)
+    return np.concatenate([(values[:size] - values[size]).T, values[size][:, None]], axis=1)
+
+
+def moments(mean, covariance):
+    """E (x, 1) (x, 1)^T of x + SIGMA n."""
+    mean = np.append(mean, 1.0)
+    return np.outer(mean, mean) + np.pad(covariance + SIGMA**2 * np.eye(len(covariance)), (0, 1))
+
+
+def with_made(clean, made):
+    """A batch of clean images, source 0, and made inputs, source 1, mixed."""
+    order = np.random.default_rng(0).permutation(2 * len(clean))
+    source = np.repeat(np.int32([0, 1]), len(clean))[order]
+    return batch_of(jnp.concatenate([clean, made])[order]).replace(source=source)
+
+
+def test_a_price_at_made_inputs_is_paid_there_alone():
+    """rho = R M (M + mu' M')^-1 (x, 1), with M, M' the second moments of clean and made inputs, z + R (x, 1) = D*.
+
+    Made inputs are coordinates of different examples: what the views know, and nothing of their correlation.
+    """
+    price, apart = 2.0, np.asarray(LAW.mean) + [0.0, 1.5]
+    x = LAW.sample(jax.random.key(2), COUNT)
+    other = LAW.sample(jax.random.key(3), COUNT) + jnp.array([0.0, 1.5])
+    made = jnp.stack([x[:, 0], jnp.roll(other[:, 1], 1)], axis=1)
+    method = residual(Linear(2), one_level(SIGMA), 1.0, base, made_penalty=price)
+    batch = with_made(x, made)
+    learnt = affine(method.denoiser(minimise(method, batch))) - affine(views_apart)
+    own, of_made = (
+        moments(np.asarray(LAW.mean), np.array([[1.0, 0.8], [0.8, 1.0]])),
+        moments(apart, np.eye(2)),
+    )
+    full = affine(LAW.denoiser) - affine(views_apart)
+    expected = full @ own @ np.linalg.inv(own + price * of_made)
+    np.testing.assert_allclose(learnt, expected, atol=0.02)
+    assert np.abs(expected - full / (1 + price)).max() > 0.06  # a price on the clean images is another one
+    # Made inputs are asked for nothing else: with no price they change nothing.
+    free = residual(Linear(2), one_level(SIGMA), 1.0, base)
+    np.testing.assert_allclose(affine(free.denoiser(minimise(free, batch))), affine(LAW.denoiser), atol=0.02)
+
+
+@pytest.mark.parametrize(("price", "made_price"), [(0.5, 0.0), (0.0, 2.0), (0.5, 2.0)])
+def test_fine_tuning_held_to_its_start_stops_on_the_way(price, made_price):
+    """W (M + mu M + mu' M') = D* M + W_0 (mu M + mu' M'), for denoisers D = W (x, 1) and the start D_0 = W_0 (x, 1)."""
+    x = LAW.sample(jax.random.key(2), COUNT)
+    made = jnp.stack([x[:, 0], jnp.roll(x[:, 1], 1)], axis=1)
+    plain = denoising(Linear(2), one_level(SIGMA), 1.0)
+    start = jax.tree.map(lambda leaf: leaf + 0.3, plain.init(jax.random.key(0), batch_of(x[:2])))
+    method = held(Linear(2), one_level(SIGMA), 1.0, start, price, made_price)
+    learnt = affine(method.denoiser(minimise(method, with_made(x, made))))
+    own, of_made = (moments(np.asarray(LAW.mean), np.array([[1.0, c], [c, 1.0]])) for c in (0.8, 0.0))
+    exact, before = affine(LAW.denoiser), affine(plain.denoiser(start))
+    pull = price * own + made_price * of_made
+    np.testing.assert_allclose(learnt, (exact @ own + before @ pull) @ np.linalg.inv(own + pull), atol=0.02)
+    assert np.abs(before - exact).max() > 0.2
+    for got, wanted in zip(
+        jax.tree.leaves(method.init(jax.random.key(9), None)), jax.tree.leaves(start), strict=True
+    ):
+        np.testing.assert_array_equal(got, wanted)
 
 
 def test_residual_starts_at_the_views():
@@ -119,3 +185,5 @@ def test_poisoned_hidden_pixels_leave_loss_and_gradient_finite():
 def test_negative_price_is_refused():
     with pytest.raises(ValueError, match="penalty must not be negative"):
         residual(Linear(2), one_level(SIGMA), 1.0, base, penalty=-1.0)
+    with pytest.raises(ValueError, match="made_penalty must not be negative"):
+        held(Linear(2), one_level(SIGMA), 1.0, {}, 0.0, made_penalty=-1.0)

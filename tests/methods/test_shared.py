@@ -164,6 +164,7 @@ def test_boxes_lie_inside_and_everywhere():
     assert boxes.mean(axis=0).min() > 0.05
 
 
+@pytest.mark.slow
 def test_boxes_show_a_part_of_the_view_and_ask_for_no_more():
     """With boxes everywhere, a network that answers 0 pays for shown pixels alone: E x^2 there, whatever the box."""
     shape = (8, 8, 1)

@@ -35,7 +35,7 @@ def worst(method, batch):
 
 
 @pytest.mark.parametrize("weighting", ["unit", "exact"])
-@pytest.mark.parametrize("mix", ["noisy", "mixed"])
+@pytest.mark.parametrize("mix", [pytest.param("noisy", marks=pytest.mark.slow), "mixed"])
 def test_gives_the_posterior_mean_of_clean_data(weighting, mix):
     sigma_y = 0.5 if mix == "noisy" else jnp.where(jnp.arange(COUNT) % 3 == 0, 0.0, 0.5)
     method = tweedie(Linear(2), one_level(SIGMA), 1.0, weighting)

@@ -58,6 +58,7 @@ def test_groups_divide_the_channels(channels, groups):
     np.testing.assert_allclose(of_groups.std(axis=(0, 2)), 1, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_any_size_and_forward_mode():
     network = build_network(
         "ddpmpp",

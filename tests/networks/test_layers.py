@@ -42,14 +42,14 @@ def test_odd_number_of_features_is_refused():
 def test_attention_starts_as_the_identity_and_sees_every_place():
     attention = SelfAttention(norm="none", dtype=jnp.float32)
     x = jax.random.normal(jax.random.key(0), (1, 3, 2, 32))
-    variables = attention.init(jax.random.key(1), x)
-    np.testing.assert_array_equal(attention.apply(variables, x), x)
+    variables, apply = jax.jit(attention.init)(jax.random.key(1), x), jax.jit(attention.apply)
+    np.testing.assert_array_equal(apply(variables, x), x)
     out = variables["params"]["DenseGeneral_1"]
     out["kernel"] = jax.random.normal(jax.random.key(2), out["kernel"].shape)
-    jacobian = jax.jacobian(lambda x: attention.apply(variables, x).sum(-1))(x).sum(-1)
+    jacobian = jax.jit(jax.jacobian(lambda x: attention.apply(variables, x).sum(-1)))(x).sum(-1)
     assert float(jnp.abs(jacobian).min()) > 0
 
     permutation = jnp.asarray([3, 1, 5, 0, 2, 4])
     shuffled = x.reshape(1, 6, 32)[:, permutation].reshape(x.shape)
-    expected = attention.apply(variables, x).reshape(1, 6, 32)[:, permutation].reshape(x.shape)
-    np.testing.assert_allclose(attention.apply(variables, shuffled), expected, rtol=1e-4, atol=1e-4)
+    expected = apply(variables, x).reshape(1, 6, 32)[:, permutation].reshape(x.shape)
+    np.testing.assert_allclose(apply(variables, shuffled), expected, rtol=1e-4, atol=1e-4)

@@ -36,6 +36,7 @@ EXTRA = {
     ),
 }
 CASES = {**{name: (name, args) for name, args in FAMILIES.items()}, **EXTRA}
+EACH = [*FAMILIES, *(pytest.param(name, marks=pytest.mark.slow) for name in EXTRA)]
 DELTA = 0.4
 COUNT = 300
 
@@ -78,7 +79,7 @@ def test_every_random_family_is_tested():
     assert set(FAMILIES) | fixed == set(operators.names())
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", EACH)
 def test_sees_less_and_agrees_on_what_it_sees(case):
     op = drawn(case)
     less = further_corrupt(op, keys(1), DELTA)
@@ -91,7 +92,7 @@ def test_sees_less_and_agrees_on_what_it_sees(case):
     np.testing.assert_array_equal(restrict(less, np.where(after, y, np.nan)), np.where(after, y, 0.0))
 
 
-@pytest.mark.parametrize("case", [*MASKS, "per_channel", "logo", "subtitle"])
+@pytest.mark.parametrize("case", [*MASKS, *EACH[len(FAMILIES) : -1]])
 def test_hidden_nan_stays_hidden(case):
     op = drawn(case)
     less = further_corrupt(op, keys(1), DELTA)
@@ -100,7 +101,7 @@ def test_hidden_nan_stays_hidden(case):
     np.testing.assert_array_equal(restrict(less, apply(op, poisoned)), apply(less, images()))
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", EACH)
 def test_drawn_anew_for_new_keys_and_the_same_for_the_same(case):
     op = drawn(case)
     first, again, other = (reached(further_corrupt(op, keys(seed), DELTA), COUNT) for seed in (1, 1, 2))
@@ -123,7 +124,7 @@ def test_measurements_are_a_function_of_the_key_alone(case):
     np.testing.assert_allclose(less(x), less.restrict(together.y), atol=1e-5)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", EACH)
 def test_the_share_hidden_further_is_delta(case):
     op = drawn(case)
     less = further_corrupt(op, keys(1), DELTA)

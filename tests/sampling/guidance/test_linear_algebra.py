@@ -90,7 +90,7 @@ def _uneven(params, x):
     return x + 0.5 * jnp.roll(x, 1, axis=0) - 0.3 * jnp.roll(x, (2, 1), axis=(0, 1))
 
 
-@pytest.mark.parametrize("case", ["blur", "motion", "rank", "uneven"])
+@pytest.mark.parametrize("case", ["blur", pytest.param("motion", marks=pytest.mark.slow), "rank", "uneven"])
 def test_the_spectrum_of_a_convolution_by_fft_is_that_of_the_dense_matrix(case):
     """Singular values, A^+ y and f(A^T A) x, which is all that DDRM uses; colour, and sides that differ.
 
