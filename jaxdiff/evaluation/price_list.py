@@ -110,7 +110,7 @@ def _sources(worth: Worth) -> np.ndarray:
 
 
 def _band(worth: Worth, candidate: Candidate, statistic) -> dict[str, list[float]]:
-    """A curve and its pointwise 95 % interval over the resamples."""
+    """A curve and its pointwise interval over the resamples, at the level of the candidate."""
     draws = np.stack([statistic(fit) for fit in candidate.resampled])
     low, high = np.nanquantile(draws, tails(candidate, worth.runs), axis=0)
     return {"mean": statistic(candidate.fit).tolist(), "low": low.tolist(), "high": high.tolist()}

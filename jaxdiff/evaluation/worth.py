@@ -39,11 +39,12 @@ Progress = Callable[[int, int], None]
 
 
 class Candidate(NamedTuple):
-    """A fitted law, its leave-one-cell-out error in nats, and the fits to the resamples."""
+    """A fitted law, its leave-one-cell-out error in nats, the fits to the resamples, the level of their intervals."""
 
     fit: Fit
     held_out_error: float
     resampled: list[Fit]
+    level: float = 0.95
 
 
 class Worth(NamedTuple):
@@ -131,6 +132,7 @@ def assess(
     n_resamples: int = 400,
     resampling_seed: int = 0,
     progress: Progress | None = None,
+    level: float = 0.95,
 ) -> Worth:
     """Fit every law, order them by leave-one-cell-out error, and resample each.
 
@@ -142,10 +144,13 @@ def assess(
         laws: the laws to compare; those with as many parameters as cells but one are left out.
         n_resamples: bootstrap refits a law; about 10 ms each.
         progress: progress(done, total) over all refits.
+        level: of all intervals, in (0, 1).
 
     Raises:
-        ValueError: as `runs_of`, or where `present` has no clean image.
+        ValueError: as `runs_of`, where `present` has no clean image, or a level outside (0, 1).
     """
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1 (0.95, not 95), got {level}")
     runs = runs_of(n_clean, n_source, quality, seed, standard_error)
     if len(present) != 2 or not present[0] > 0 or not present[1] >= 0:
         raise ValueError(f"present must be (n_clean > 0, n_source >= 0), got {tuple(present)}")
@@ -154,34 +159,32 @@ def assess(
     for index, fit in enumerate(fits):
         step = progress and _part(progress, index, len(fits))
         resampled = resampled_fits(fit, runs, n_resamples, resampling_seed, step)
-        candidates.append(Candidate(fit, leave_one_cell_out(fit, runs), resampled))
+        candidates.append(Candidate(fit, leave_one_cell_out(fit, runs), resampled, level))
     candidates.sort(key=lambda candidate: candidate.held_out_error)
     without = _fit(CLEAN_ONLY, runs)
-    without = Candidate(without, leave_one_cell_out(without, runs), [])
+    without = Candidate(without, leave_one_cell_out(without, runs), [], level)
     return Worth(runs, candidates, without, (float(present[0]), float(present[1])), run_spread(runs))
 
 
-def tails(candidate: Candidate, runs: Runs, level: float = 0.95) -> tuple[float, float]:
+def tails(candidate: Candidate, runs: Runs) -> tuple[float, float]:
     """The quantiles of the resamples that bound an interval: further out than the nominal where runs are few.
 
     Few residuals tell their own variance badly. As with Student's t in place of the normal law, the tail is
     Phi(t), t the quantile for runs - parameters degrees of freedom (Hesterberg 2015, "expanded percentile").
     """
     free = max(1, len(runs.quality) - len(candidate.fit.parameters))
-    low = float(norm.cdf(student.ppf((1 - level) / 2, free)))
+    low = float(norm.cdf(student.ppf((1 - candidate.level) / 2, free)))
     return low, 1 - low
 
 
-def interval(
-    candidate: Candidate, runs: Runs, statistic: Callable[[Fit], float], level: float = 0.95
-) -> dict[str, float]:
+def interval(candidate: Candidate, runs: Runs, statistic: Callable[[Fit], float]) -> dict[str, float]:
     """A statistic of the fit with its interval over the resamples: {'mean', 'low', 'high'}.
 
     'mean' is the fit's own value. Resamples in which the statistic is not finite do not count.
     """
     draws = np.array([float(statistic(fit)) for fit in candidate.resampled])
     draws = draws[np.isfinite(draws)]
-    low, high = np.quantile(draws, tails(candidate, runs, level)) if len(draws) else (np.nan, np.nan)
+    low, high = np.quantile(draws, tails(candidate, runs)) if len(draws) else (np.nan, np.nan)
     return {"mean": float(statistic(candidate.fit)), "low": float(low), "high": float(high)}
 
 
@@ -191,7 +194,7 @@ def first_step(worth: Worth) -> float:
     return float(sizes[sizes > 0].min())
 
 
-def rate(worth: Worth, candidate: Candidate, level: float = 0.95) -> dict[str, float]:
+def rate(worth: Worth, candidate: Candidate) -> dict[str, float]:
     """Clean images that one more image of the source replaces at the present point, with its interval.
 
     The exchange rate of equation 5 of `laws`. Where none is there yet, the average over the first that were
@@ -199,20 +202,20 @@ def rate(worth: Worth, candidate: Candidate, level: float = 0.95) -> dict[str, f
     """
     n, m = worth.present
     if m > 0:
-        return interval(candidate, worth.runs, lambda fit: exchange_rate(fit, n, m), level)
+        return interval(candidate, worth.runs, lambda fit: exchange_rate(fit, n, m))
     step = first_step(worth)
-    return interval(candidate, worth.runs, lambda fit: next_worth(fit, n, 0.0, step) / step, level)
+    return interval(candidate, worth.runs, lambda fit: next_worth(fit, n, 0.0, step) / step)
 
 
-def replaced(worth: Worth, candidate: Candidate, level: float = 0.95) -> dict[str, float]:
+def replaced(worth: Worth, candidate: Candidate) -> dict[str, float]:
     """Clean images that all present images of the source replace: e(n, m) - n, with its interval."""
     n, m = worth.present
-    return interval(candidate, worth.runs, lambda fit: effective_size(fit, n, m) - n, level)
+    return interval(candidate, worth.runs, lambda fit: effective_size(fit, n, m) - n)
 
 
-def slope(worth: Worth, candidate: Candidate, level: float = 0.95) -> dict[str, float]:
+def slope(worth: Worth, candidate: Candidate) -> dict[str, float]:
     """Nats for one more clean image at the present point, with its interval."""
-    return interval(candidate, worth.runs, lambda fit: clean_slope(fit, *worth.present), level)
+    return interval(candidate, worth.runs, lambda fit: clean_slope(fit, *worth.present))
 
 
 def reading(worth: Worth) -> str:

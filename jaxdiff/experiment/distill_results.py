@@ -25,7 +25,7 @@ from jaxdiff.experiment.stages import Run
 from jaxdiff.export import CONFIG, Model, SamplerDefaults, load, save
 from jaxdiff.progress import StageProgress
 from jaxdiff.report.images import pair_grid, save_grid, save_picture
-from jaxdiff.report.numbers import duration
+from jaxdiff.report.numbers import duration, interval_heading
 from jaxdiff.sample import draw_images
 from jaxdiff.training.loop import steps_done
 from jaxdiff.training.metrics import read_metrics
@@ -132,9 +132,9 @@ def print_results(results: dict, run: Run) -> None:
     entry = results["held_out"]
     title = f"Nats over the Gaussian denoiser, {entry['images']} held-out images"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for column in ("", "nats", "95 % interval", "parameters", "ms per image"):
+    ends = interval_heading(run.config.evaluate.level)
+    for column in ("", "nats", ends, "parameters", "ms per image"):
         table.add_column(column, justify="left" if not column else "right")
-    table.columns[2].header = f"{100 * run.config.evaluate.level:g} % interval"
     for who, label in (("teacher", results["method"]), ("student", "distilled")):
         nats, cost = entry[who], results["cost"][who]
         table.add_row(

@@ -57,6 +57,7 @@ PARTS = {
     "noise": {"P_std": POSITIVE, "sigma_data": NOT_NEGATIVE, "P_mean": Range(-30, 30)},
     "composition": {"rank": NOT_NEGATIVE, "cg_steps": ONE, "smooth": NOT_NEGATIVE},
     "bands": {"sigma_min": POSITIVE, "sigma_max": POSITIVE, "count": Range(2), "tuning_draws": ONE},
+    "evaluate": {"level": Range(0, 1, above=True, below=True)},
     "residual": {**PRICES, **MADE},
     "finetune": {"penalty": NOT_NEGATIVE, "first_steps": NOT_NEGATIVE, **MADE},
     "completed": PRICES,

@@ -169,6 +169,7 @@ def _assess(config: ConfigDict, measured: dict[Point, float], console: Console) 
                     seed=columns[3],
                     n_resamples=config.worth.resamples,
                     resampling_seed=config.evaluate.seed,
+                    level=config.evaluate.level,
                     progress=lambda done, total, bar=bar: bar.update(min(done, bar.total)),
                 )
             except ValueError as error:

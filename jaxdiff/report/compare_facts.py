@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from jaxdiff.report import figures
 from jaxdiff.report.blocks import Remarks, Section, Table, row, section
 from jaxdiff.report.figures import Frame, Looks
-from jaxdiff.report.numbers import ABSENT, count, duration, fixed, number, significant
+from jaxdiff.report.numbers import ABSENT, count, duration, fixed, interval_heading, number, significant
 from jaxdiff.report.numeric import mapping
 
 Rows = Mapping[str, Mapping]
@@ -67,8 +67,8 @@ def sigma_range(compare: Mapping) -> str:
     return f"{sigma.min():.3g} to {sigma.max():.3g}" if len(sigma) else ""
 
 
-def near_copies(rows: Rows) -> Section | None:
-    """The share of each method's samples that are near copies of what it has learnt from."""
+def near_copies(rows: Rows, level: object) -> Section | None:
+    """The share of each method's samples that are near copies of what it has learnt from, intervals of `level`."""
     found = {name: mapping(entry, "near_copies") for name, entry in rows.items()}
     found = {name: entry for name, entry in found.items() if entry}
     cells = [
@@ -83,7 +83,7 @@ def near_copies(rows: Rows) -> Section | None:
         ]
         for name, entry in found.items()
     ]
-    head = ["method", "near copies", "95 % interval", "expected", "p", "whole images", "behind views"]
+    head = ["method", "near copies", interval_heading(level), "expected", "p", "whole images", "behind views"]
     some = next(iter(found.values()), {})
     unknown = sum(number(entry.get("unknown") or 0) for entry in found.values())
     caption = (

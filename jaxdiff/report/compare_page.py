@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ from jaxdiff.report.numbers import (
     decimals,
     fixed,
     interval,
+    interval_heading,
+    level_in_text,
+    level_of,
     present,
     significant,
     spread,
@@ -31,7 +35,7 @@ MINUS_NAME = "\u00a0− "
 SCORES = Frame(
     "Nats over the clean images alone",
     "nats per image (right is better)",
-    "Mark: mean over seeds and held-out images. Bar: its 95\u00a0% interval, paired. Rule: the clean "
+    "Mark: mean over seeds and held-out images. Bar: its {level} interval, paired. Rule: the clean "
     "images alone.",
 )
 GAPS = Frame(
@@ -98,7 +102,7 @@ def _places(rows: Mapping[str, Mapping], key: str) -> int:
     return decimals(entry[key] for entry in rows.values() if mapping(entry, key))
 
 
-def _scores_table(rows: Mapping[str, Mapping]) -> Table:
+def _scores_table(rows: Mapping[str, Mapping], level: object) -> Table:
     nats, gap, versus = (_places(rows, key) for key in ("nats", "gap_closed", "versus_clean_only"))
     cells = [
         [label(entry), *_estimate(entry.get("nats"), nats)]
@@ -106,8 +110,8 @@ def _scores_table(rows: Mapping[str, Mapping]) -> Table:
         + _estimate(entry.get("versus_clean_only"), versus, signed=True)
         for entry in rows.values()
     ]
-    head = ["method", "nats over Gaussian", "95 % interval", "gap closed", "95 % interval"]
-    head += ["nats over clean only", "95 % interval"]
+    ends = interval_heading(level)
+    head = ["method", "nats over Gaussian", ends, "gap closed", ends, "nats over clean only", ends]
     caption = (
         "Nats per image, higher is better. Gap closed: 0 is the clean images alone, 1 is all images clean."
     )
@@ -136,7 +140,7 @@ def _pairs(compare: Mapping, names: Mapping[str, str]) -> dict[str, Mapping]:
 
 def _methods(compare: Mapping, rows: Mapping[str, Mapping], looks: Looks) -> Section | None:
     names = {name: label(entry) for name, entry in rows.items()}
-    pairs = _pairs(compare, names)
+    pairs, level = _pairs(compare, names), level_of(compare)
     places = decimals(pairs.values())
     reading = [
         [key, *_estimate(entry, places, signed=True), verdict(entry["first"], entry["second"], entry)]
@@ -146,17 +150,18 @@ def _methods(compare: Mapping, rows: Mapping[str, Mapping], looks: Looks) -> Sec
     key = "versus_clean_only"
     scores = {names[name]: entry[key] for name, entry in rows.items() if entry.get(key)}
     gaps = {names[name]: entry["gap_closed"] for name, entry in rows.items() if entry.get("gap_closed")}
+    frame = replace(SCORES, caption=SCORES.caption.format(level=level_in_text(level)))
     blocks = [
-        _scores_table(rows) if rows else None,
+        _scores_table(rows, level) if rows else None,
         _details(rows) if rows else None,
         row(
             [
-                figures.forest("scores", scores, by_label, SCORES, _failed(rows)),
+                figures.forest("scores", scores, by_label, frame, _failed(rows)),
                 figures.forest("gaps", gaps, by_label, GAPS, _failed(rows)),
             ]
         ),
         Table(
-            ["difference", "nats per image", "95 % interval", "reading"],
+            ["difference", "nats per image", interval_heading(level), "reading"],
             reading,
             "Both methods have the same seeds, held-out images and noise; the interval is of their "
             "difference.",
@@ -251,7 +256,7 @@ def render_compare(compare: Mapping, arrays: gallery.Arrays) -> str:
         facts.bands(compare, rows, looks, _failed(rows)),
         _samples(rows, arrays),
         _quality(rows),
-        facts.near_copies(rows),
+        facts.near_copies(rows, level_of(compare)),
         facts.cost(rows, compare.get("warnings") or []),
         section("notes", "How to read this", "", [Remarks(NOTES)]),
         origin(compare),
@@ -271,7 +276,7 @@ def write_compare_page(compare: Mapping, arrays: gallery.Arrays, path: str | Pat
             'parameters', 'quality', 'saw': {'clean', 'tuning', 'views'}, 'near_copies'}], 'curves': {'sigma',
             'per_pixel_error': {name: [...]}}, 'baseline', 'bands': {'sigma', 'nats_over_baseline': {name: [...]}},
             'warnings': [...], 'pairs': [{'better', 'worse', 'mean', 'low', 'high'}]}; estimates are {'mean', 'low',
-            'high', 'per_seed'}. Whatever is missing is left out.
+            'high', 'per_seed'}, of the level at 'config', 'evaluate', 'level'. Whatever is missing is left out.
         arrays: images (n, H, W, C) in [-1, 1] under `real` and `samples/<name>`.
     """
     return write_page(render_compare(compare, arrays), path)

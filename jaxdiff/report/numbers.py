@@ -97,6 +97,21 @@ def level_percent(value: object) -> str:
     return f"{100 * float(value or 0.95):g} %"
 
 
+def level_in_text(value: object) -> str:
+    """`level_percent` in a sentence or a caption: no line may begin with the sign."""
+    return level_percent(value).replace(" ", "\u00a0")
+
+
+def level_of(results: Mapping) -> object:
+    """`evaluate.level` of the config in the results, that of their intervals; None where nobody says."""
+    return ((results.get("config") or {}).get("evaluate") or {}).get("level")
+
+
+def interval_heading(level: object) -> str:
+    """The heading of a column of intervals, '95 % interval' for 0.95."""
+    return f"{level_percent(level)} interval"
+
+
 def significant(value: object, digits: int = 3) -> str:
     """A measured quantity of unknown scale, to `digits` significant digits."""
     if value is None:

@@ -1,6 +1,7 @@
 """The sections of the page that show measurements: scores, errors, bands, weights, training, cost."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from jaxdiff.report.numbers import (
     extent,
     fixed,
     interval,
+    interval_heading,
+    level_in_text,
+    level_of,
     number,
     significant,
     spread,
@@ -27,7 +31,7 @@ from jaxdiff.report.training_curves import training_curves
 SCORES = Frame(
     "Nats over the Gaussian denoiser",
     "nats per image (right is better)",
-    "Mark: mean over held-out images. Bar: its 95\u00a0% interval. Rule: the Gaussian denoiser.",
+    "Mark: mean over held-out images. Bar: its {level} interval. Rule: the Gaussian denoiser.",
 )
 PAIRED = Frame(
     "Paired differences",
@@ -123,7 +127,7 @@ def ordered(entries: Mapping) -> dict[str, Mapping]:
     return {name: mapping(entries[name]) for name in sorted(entries, key=rank)}
 
 
-def _methods_table(entries: Mapping) -> Table:
+def _methods_table(entries: Mapping, level: object) -> Table:
     scores = [method.get("nats_over_gaussian") for method in entries.values()]
     places = decimals(score for score in scores if score is not None)
     described = any(method.get("description") for method in entries.values())
@@ -142,19 +146,21 @@ def _methods_table(entries: Mapping) -> Table:
             count(method.get("parameters")),
         ]
         rows.append(cells + [str(method.get("description") or "")] * described)
-    head = ["method", "nats over Gaussian", "95 % interval", "training time", "images seen", "parameters"]
+    ends = interval_heading(level)
+    head = ["method", "nats over Gaussian", ends, "training time", "images seen", "parameters"]
     caption = "Nats per image, higher is better; the Gaussian denoiser is zero by definition."
     return Table(head + ["what it is"] * described, rows, caption, (0, 6))
 
 
-def _paired_table(comparisons: Mapping) -> Table:
+def _paired_table(comparisons: Mapping, level: object) -> Table:
     places = decimals(comparisons.values())
     rows = []
     for key, entry in comparisons.items():
         first, second = pair_names(key)
         mean = fixed(interval(entry)[0], places, signed=True)
         rows.append([_difference(key), mean, spread(entry, places), verdict(first, second, entry)])
-    return Table(["difference", "nats per image", "95 % interval", "reading"], rows, PAIRED_CAPTION, (0, 3))
+    head = ["difference", "nats per image", interval_heading(level), "reading"]
+    return Table(head, rows, PAIRED_CAPTION, (0, 3))
 
 
 def _difference(key: str) -> str:
@@ -164,17 +170,18 @@ def _difference(key: str) -> str:
 def methods(results: Mapping, looks: Looks) -> Section | None:
     """The table of methods, the paired differences, and both as intervals on a line."""
     entries = ordered(mapping(results, "methods"))
-    comparisons = mapping(results, "comparisons")
+    comparisons, level = mapping(results, "comparisons"), level_of(results)
     scores = {name: method.get("nats_over_gaussian") for name, method in entries.items()}
     scores = {name: score for name, score in scores.items() if score is not None}
     quiet = [name for name, method in entries.items() if is_candidate(method)]
     differences = {_difference(key): entry for key, entry in comparisons.items()}
+    frame = replace(SCORES, caption=SCORES.caption.format(level=level_in_text(level)))
     blocks = [
-        _methods_table(entries) if entries else None,
-        _paired_table(comparisons) if comparisons else None,
+        _methods_table(entries, level) if entries else None,
+        _paired_table(comparisons, level) if comparisons else None,
         row(
             [
-                figures.forest("scores", scores, looks, SCORES, quiet),
+                figures.forest("scores", scores, looks, frame, quiet),
                 figures.forest("paired", differences, {}, PAIRED),
             ]
         ),

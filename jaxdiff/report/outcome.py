@@ -4,7 +4,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxdiff.report.numbers import REFERENCE, count, decimals, fixed, interval, spread
+from jaxdiff.report.numbers import (
+    REFERENCE,
+    count,
+    decimals,
+    fixed,
+    interval,
+    level_in_text,
+    level_of,
+    spread,
+)
 
 MAIN = "residual"
 
@@ -60,7 +69,8 @@ def summary(results: Mapping) -> str:
     places = decimals(entry for _, entry in rows)
     leader, entry = contenders[0]
     score = f"{fixed(interval(entry)[0], places)} nats per image"
-    ends = f"(95\u00a0% interval {spread(entry, places)}{_where(results)})"
+    level = level_in_text(level_of(results))
+    ends = f"({level} interval {spread(entry, places)}{_where(results)})"
     if rows[0][0] == REFERENCE or interval(entry)[0] <= 0:
         first = (
             f"No method improves on the Gaussian denoiser. The best other, {leader}, is at {score} {ends}."

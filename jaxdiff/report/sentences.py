@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxdiff.report.numbers import count, decimals, fixed, interval, number, spread
+from jaxdiff.report.numbers import count, decimals, fixed, interval, level_in_text, number, spread
 
 
 def _amount(entry: object, places: int, sign: int = 1) -> str:
@@ -80,15 +80,17 @@ def _worth_amount(entry: object) -> tuple[str, str]:
     return fixed(interval(entry)[0], places), spread(entry, places)
 
 
-def exchange_sentence(entry: Mapping) -> str:
+def exchange_sentence(entry: Mapping, level: object = None) -> str:
     """What one more image of a source is worth: the price tag, or that the measurements cannot say.
 
     Args:
         entry: an element of `sources` (docs/worth.md): 'name', 'present', 'rate', 'reading', 'first_step'.
+        level: of its intervals, such as 0.95.
     """
     name, here = entry["name"], entry["present"]
     n, m = number(here["n_clean"]), number(here["n_source"])
     mean, ends = _worth_amount(entry["rate"])
+    ends = f"({level_in_text(level)}: {ends})"
     where = f"at your present {count(n)} clean + {count(m)} {name}"
     if m > 0:
         subject = f"one more {name} image"
@@ -98,19 +100,19 @@ def exchange_sentence(entry: Mapping) -> str:
     if entry["reading"] == "unclear":
         return (
             f"{_upper(where)}, the measurements cannot say whether {subject} is worth "
-            f"anything: the fit gives {mean} clean images (95\u00a0%: {ends})."
+            f"anything: the fit gives {mean} clean images {ends}."
         )
     if entry["reading"] == "harms":
-        return f"{_upper(subject)} does harm, like {mean} clean images (95\u00a0%: {ends}), {where}."
-    return f"{_upper(subject)} is worth {mean} clean images (95\u00a0%: {ends}) {where}."
+        return f"{_upper(subject)} does harm, like {mean} clean images {ends}, {where}."
+    return f"{_upper(subject)} is worth {mean} clean images {ends} {where}."
 
 
 def _upper(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def replaced_sentence(entry: Mapping) -> str:
-    """What all present images of a source together replace; empty where there are none."""
+def replaced_sentence(entry: Mapping, level: object = None) -> str:
+    """What all present images of a source together replace, the interval of `level`; empty where there are none."""
     m = number(entry["present"]["n_source"])
     if not m > 0:
         return ""
@@ -122,7 +124,7 @@ def replaced_sentence(entry: Mapping) -> str:
     mean, _ = _worth_amount(each)
     return (
         f"All {count(m)} {entry['name']} images together stand in for "
-        f"{fixed(interval(entry['replaced'])[0], places)} clean ones (95\u00a0%: "
+        f"{fixed(interval(entry['replaced'])[0], places)} clean ones ({level_in_text(level)}: "
         f"{spread(entry['replaced'], places)}), {mean} each."
     )
 

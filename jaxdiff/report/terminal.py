@@ -20,7 +20,8 @@ from jaxdiff.report.numbers import (
     extent,
     fixed,
     interval,
-    level_percent,
+    interval_heading,
+    level_of,
     present,
     short_count,
     significant,
@@ -51,7 +52,7 @@ def methods_table(results: Mapping) -> Table:
     places = decimals(score for score in scores if score is not None)
     table = _table("Nats per image over the Gaussian denoiser (held-out images)")
     table.add_column("method", overflow="fold", max_width=24)
-    for name in ("nats", "95 % interval", "time", "images", "params"):
+    for name in ("nats", interval_heading(level_of(results)), "time", "images", "params"):
         table.add_column(name, justify="right", no_wrap=True)
     ordered = sorted(entries.items(), key=lambda item: item[1].get("kind") == "candidate")
     for name, method in ordered:
@@ -73,7 +74,7 @@ def comparisons_table(results: Mapping) -> Table:
     table = _table("Paired differences in nats per image")
     table.add_column("first - second", overflow="fold", max_width=34)
     table.add_column("nats", justify="right", no_wrap=True)
-    table.add_column("95 % interval", justify="right", no_wrap=True)
+    table.add_column(interval_heading(level_of(results)), justify="right", no_wrap=True)
     table.add_column("better", overflow="fold")
     for key, entry in entries.items():
         first, second = pair_names(key)
@@ -115,7 +116,8 @@ def compare_table(compare: Mapping) -> Table:
     places, gap_places = decimals(row["nats"] for row in rows), decimals(gaps)
     table = _table("Nats per image over the Gaussian denoiser, and share of the gap to all images clean")
     table.add_column("method", overflow="fold", max_width=20)
-    for name in ("nats", "95 % interval", "gap", "95 % interval", "PFLOP"):
+    ends = interval_heading(level_of(compare))
+    for name in ("nats", ends, "gap", ends, "PFLOP"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         gap = row.get("gap_closed")
@@ -130,7 +132,7 @@ def worth_table(worth: Mapping) -> Table:
     """Sources: clean images for one more image, with interval; what all present ones replace; the reading."""
     table = _table("Clean images that one more image of a source is worth")
     table.add_column("source", overflow="fold", max_width=18)
-    for name in ("present", "worth", "95 % interval", "all replace"):
+    for name in ("present", "worth", interval_heading(level_of(worth)), "all replace"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("reading", overflow="fold")
     for entry in worth.get("sources") or []:
@@ -188,8 +190,8 @@ def restore_table(results: Mapping) -> Table:
     stated = fixed(100 * float(results.get("stated") or 0), 0)
     table = _table("Restored images: PSNR in dB, coverage of the posterior's interval, time of an image")
     table.add_column("operator, prior and method", overflow="fold", max_width=30)
-    level = level_percent(results.get("level"))
-    for name in ("PSNR", f"{level} interval", "one draw", f"in {stated} %", "time"):
+    ends = interval_heading(results.get("level"))
+    for name in ("PSNR", ends, "one draw", f"in {stated} %", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     for operator in results.get("operators") or {}:
         table.add_row(escape(operator.replace("_", " ")), style="bold")
@@ -214,9 +216,8 @@ def memorization_table(results: Mapping) -> Table:
     alike = results.get("similarity") or {}
     table = _table(f"Memorization: {results.get('method')}")
     table.add_column("measure", overflow="fold", max_width=34)
-    for name in ("value", "95 % interval", "expected"):
+    for name in ("value", interval_heading(results.get("level")), "expected"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.columns[2].header = f"{100 * float(results.get('level', 0.95)):g} % interval"
     table.add_column("reading", no_wrap=True)
     if alike:
         cells = [percent(alike["share"]), f"{percent(alike['low'], False)} to {percent(alike['high'])}"]
@@ -238,7 +239,7 @@ def print_memorization(results: Mapping, report_path: str | Path, console: Conso
 def print_worth(worth: Mapping, report_path: str | Path, console: Console) -> None:
     """Print a price list: the table, a sentence for each source, cautions, money, the path; in 80 columns."""
     entries = worth.get("sources") or []
-    sentences = [exchange_sentence(entry) for entry in entries]
+    sentences = [exchange_sentence(entry, level_of(worth)) for entry in entries]
     sentences += [f"{entry['label']}: {text}" for entry in entries for text in entry.get("cautions") or []]
     sentences += [money_sentence(worth["money"])] if worth.get("money") else []
     _print(worth_table(worth), sentences, report_path, console)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from jaxdiff.report.figures import Drawing, curve, floats
-from jaxdiff.report.numbers import count, fixed, interval, number, short_count
+from jaxdiff.report.numbers import count, fixed, interval, level_in_text, number, short_count
 from jaxdiff.report.palette import Look, ink, view_looks
 from jaxdiff.report.svg import inline, panels, plain_log
 
@@ -44,8 +44,8 @@ def clean_looks(entry: Mapping) -> dict[float, Look]:
     return {size: looks[str(size)] for size in sizes}
 
 
-def fitted_curves(name: str, entry: Mapping) -> Drawing | None:
-    """Measured nats with error bars and the fitted law with its band, one line per number of clean images."""
+def fitted_curves(name: str, entry: Mapping, level: object) -> Drawing | None:
+    """Measured nats with error bars and the fitted law with its band of `level`, a line per number of clean images."""
     measured = entry.get("measured") or []
     if not measured:
         return None
@@ -74,7 +74,7 @@ def fitted_curves(name: str, entry: Mapping) -> Drawing | None:
     legend = [(f"{count(size)} clean", look, "line") for size, look in sorted(looks.items(), reverse=True)]
     caption = (
         "Marks: mean over seeds, with twice its standard error. Lines: the fitted law. Bands: its "
-        "95\u00a0% interval. The axis is a square root."
+        f"{level_in_text(level)} interval. The axis is a square root."
     )
     title = "Quality against images of the source"
     return Drawing(inline(figure, name, title), title, caption, legend)
@@ -120,8 +120,8 @@ def contours(name: str, entry: Mapping) -> Drawing | None:
     return Drawing(inline(figure, name, title), title, caption)
 
 
-def rate_curve(name: str, entry: Mapping) -> Drawing | None:
-    """Clean images for one more image of the source, against how many there are."""
+def rate_curve(name: str, entry: Mapping, level: object) -> Drawing | None:
+    """Clean images for one more image of the source, against how many there are, with a band of `level`."""
     rates = entry.get("rates") or {}
     (x, y), _ = curve(rates.get("n_source"), rates.get("mean"), positive="x")
     if len(x) < 2:
@@ -145,6 +145,6 @@ def rate_curve(name: str, entry: Mapping) -> Drawing | None:
     axes.set_xlabel(f"{entry['name']} images".replace("$", r"\$"))
     axes.set_ylabel("clean images for one more")
     clean = count(entry["present"]["n_clean"])
-    caption = f"At {clean} clean images. Band: 95\u00a0% interval. Diamond: the present point."
+    caption = f"At {clean} clean images. Band: {level_in_text(level)} interval. Diamond: the present point."
     title = "Exchange rate"
     return Drawing(inline(figure, name, title), title, caption)

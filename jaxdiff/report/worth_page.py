@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from jaxdiff.report.numbers import (
     decimals,
     fixed,
     interval,
+    interval_heading,
+    level_in_text,
+    level_of,
     number,
     present,
     significant,
@@ -30,7 +34,7 @@ from jaxdiff.report.worth_figures import contours, fitted_curves, rate_curve
 RATES = Frame(
     "Exchange rates",
     "clean images for one more",
-    "Mark: the fit. Bar: its 95\u00a0% interval over resampled seeds and cells. Rule at 0: worth nothing.",
+    "Mark: the fit. Bar: its {level} interval over resampled seeds and cells. Rule at 0: worth nothing.",
 )
 PRICE_LEAD = (
     "How many clean images one more image of a source replaces, at the sizes at hand: the ratio of the "
@@ -71,14 +75,14 @@ def _estimate(entry: Mapping) -> list[str]:
 
 def worth_headline(worth: Mapping) -> str:
     """The price tag of every source and the advice on money, in sentences."""
-    said = [exchange_sentence(entry) for entry in _sources(worth)]
+    said = [exchange_sentence(entry, level_of(worth)) for entry in _sources(worth)]
     if mapping(worth, "money").get("rows"):
         said.append(money_sentence(worth["money"]))
     return " ".join(said) or "No source was measured."
 
 
 def _prices(worth: Mapping) -> Section | None:
-    entries = _sources(worth)
+    entries, level = _sources(worth), level_of(worth)
     all_places = decimals((entry["replaced"] for entry in entries), most=1)
     cells = []
     for entry in entries:
@@ -95,17 +99,19 @@ def _prices(worth: Mapping) -> Section | None:
         "source",
         "present: clean + source",
         "clean images for one more",
-        "95 % interval",
+        interval_heading(level),
         "all present ones replace",
+        interval_heading(level),
+        "reading",
     ]
-    head += ["95 % interval", "reading"]
     rates = {entry["name"]: entry["rate"] for entry in entries}
-    drawings = [figures.forest("rates", rates, view_looks(rates), RATES)]
+    frame = replace(RATES, caption=RATES.caption.format(level=level_in_text(level)))
+    drawings = [figures.forest("rates", rates, view_looks(rates), frame)]
     table = Table(head, cells, "", (0, 6)) if cells else None
     return section("prices", "Prices", PRICE_LEAD, [table, row(drawings) if len(rates) > 1 else None])
 
 
-def _law_table(entry: Mapping) -> Table | None:
+def _law_table(entry: Mapping, level: object) -> Table | None:
     laws = entry.get("laws") or []
     if not laws:
         return None
@@ -123,7 +129,7 @@ def _law_table(entry: Mapping) -> Table | None:
         "law",
         "held-out error, nats",
         "clean images for one more",
-        "95 % interval",
+        interval_heading(level),
         "formula",
         "parameters",
     ]
@@ -148,24 +154,24 @@ def _cells_table(entry: Mapping) -> Folded | None:
     return Folded(label, Table(["clean + source", "nats, mean", "run by run"], cells)) if cells else None
 
 
-def _source(index: int, entry: Mapping) -> Section | None:
+def _source(index: int, entry: Mapping, level: object) -> Section | None:
     drawings = [
-        fitted_curves(f"fit{index}", entry),
+        fitted_curves(f"fit{index}", entry, level),
         contours(f"iso{index}", entry),
-        rate_curve(f"rate{index}", entry),
+        rate_curve(f"rate{index}", entry, level),
     ]
     blocks = [
         Remarks(entry["cautions"]) if entry.get("cautions") else None,
         row(drawings),
-        _law_table(entry),
+        _law_table(entry, level),
         _cells_table(entry),
     ]
-    lead = " ".join(filter(None, [exchange_sentence(entry), replaced_sentence(entry)]))
+    lead = " ".join(filter(None, [exchange_sentence(entry, level), replaced_sentence(entry, level)]))
     return section(f"source{index}", str(entry.get("label") or entry["name"]), lead, blocks)
 
 
 def _money(worth: Mapping) -> Section | None:
-    money = mapping(worth, "money")
+    money, ends = mapping(worth, "money"), interval_heading(level_of(worth))
     rows, plans = money.get("rows") or [], money.get("plans") or []
     if not rows:
         return None
@@ -178,14 +184,7 @@ def _money(worth: Mapping) -> Section | None:
         ]
         for entry in rows
     ]
-    head = [
-        "images",
-        "price",
-        "break-even price",
-        "95 % interval",
-        "nats for a unit of money",
-        "95 % interval",
-    ]
+    head = ["images", "price", "break-even price", ends, "nats for a unit of money", ends]
     one = mapping(money, "one_clean")
     caption = (
         f"At {fixed(interval(one)[0], 3)} ({spread(one, 3)}) nats for one more clean image; the intervals "
@@ -206,14 +205,7 @@ def _money(worth: Mapping) -> Section | None:
         ]
         for plan in plans
     ]
-    heads = [
-        "source",
-        "more clean",
-        "more of the source",
-        "gain in nats",
-        "95 % interval",
-        "all on clean images",
-    ]
+    heads = ["source", "more clean", "more of the source", "gain in nats", ends, "all on clean images"]
     budget = significant(money.get("budget"))
     return section(
         "money",
@@ -254,7 +246,7 @@ def render_worth(worth: Mapping) -> str:
     parts = [
         _prices(worth),
         _money(worth),
-        *(_source(index, entry) for index, entry in enumerate(_sources(worth))),
+        *(_source(index, entry, level_of(worth)) for index, entry in enumerate(_sources(worth))),
         section("notes", "What this does not say", "", [Remarks(NOTES)]),
         origin(worth),
     ]
@@ -267,7 +259,7 @@ def write_worth_page(worth: Mapping, path: str | Path) -> Path:
 
     Args:
         worth: {'title', 'command', 'device', 'versions', 'seeds', 'data': {'source'}, 'sources': [entries of
-            `evaluation.price_list.source_entry`], 'money': of `evaluation.money.money`}. Whatever is missing
-            is left out.
+            `evaluation.price_list.source_entry`], 'money': of `evaluation.money.money`, 'config': with the level
+            that `evaluation.worth.assess` was given at 'evaluate', 'level'}. Whatever is missing is left out.
     """
     return write_page(render_worth(worth), path)

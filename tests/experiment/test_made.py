@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from rich.console import Console
@@ -12,6 +13,8 @@ from jaxdiff.experiment.checks import ConfigError
 from jaxdiff.experiment.data import load_data
 from jaxdiff.experiment.made import data_of_stage
 from jaxdiff.experiment.plan import make_plan
+from jaxdiff.experiment.sketch import sketch_stages
+from jaxdiff.training.sharding import make_mesh
 
 SHAPE = (8, 8, 1)
 
@@ -62,6 +65,23 @@ def test_a_network_that_imitates_the_views_needs_them():
     assert plan.composes and len(plan.learnt_views) == 3
     config.finetune.start = "restored"
     assert not make_plan(config, SHAPE).composes
+
+
+def test_what_the_stages_cost_is_known_before(tmp_path):
+    config = asking(finetune__start="views_only", finetune__penalty=0.3, residual__made_penalty=0.5)
+    config.network.update(channels=4, channel_mults=(1,))
+    mesh = make_mesh(jax.devices()[:1])
+
+    def sketched():
+        stages = sketch_stages(make_plan(config, SHAPE), config, 50, {}, mesh, tmp_path)
+        return {stage.name: stage.train_flops for stage in stages}
+
+    dear = sketched()
+    config.finetune.start, config.finetune.penalty = "restored", 0.0
+    cheap = sketched()
+    # The views are asked what they say; the network of before is evaluated, forward only.
+    assert dear["finetune/first"] > 1.5 * cheap["finetune/first"]
+    assert 1.2 * cheap["finetune"] < dear["finetune"] < 1.6 * cheap["finetune"]
 
 
 @pytest.mark.slow

@@ -166,6 +166,7 @@ STRANGE = {
     "composition.cg_steps": (0, -1),
     "composition.candidates": ((), ("shared", "fusion"), ("fusion", "fusion"), ("nothing",)),
     "composition.smooth": (-1.0,),
+    "evaluate.level": (95.0, 0.0),
     "bands.count": (1, 0),
     "bands.sigma_min": (0.0, -1.0, 50.0),
     "bands.tuning_draws": (0, -1),

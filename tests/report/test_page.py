@@ -18,6 +18,11 @@ from jaxdiff.report.page import render, write_report
 VOID = {"meta", "link", "img", "br"}
 
 
+def levels_said(text: str) -> set[str]:
+    """All levels that intervals are said to have, as '95 %'; of a page's words or of the terminal."""
+    return set(re.findall(r"[\d.]+ %(?= interval|:)", " ".join(text.split())))
+
+
 class Page(HTMLParser):
     """Collects elements, table cells and text; fails on a tag that does not match its opening."""
 
@@ -71,6 +76,17 @@ def test_is_well_formed_with_unique_ids_and_working_contents(page):
     links = [a["href"] for tag, a in page.elements if tag == "a"]
     assert len(links) == 11 and all(link[1:] in page.ids for link in links)
     assert [tag for tag, _ in page.elements].count("h1") == 1
+
+
+@pytest.mark.parametrize(
+    "config, said", [({"evaluate": {"level": 0.8}}, "80 %"), ({}, "95 %"), (None, "95 %")]
+)
+def test_intervals_are_called_by_the_level_that_was_asked_for(results, config, said):
+    """Mutation: '95 %' written out in a heading, a caption or the summary."""
+    text = Page(render(results | {"config": config}, {})).text.replace("\u00a0", " ")
+    assert levels_said(text) == {said} and text.count(said) == 4, "the summary, two headings, a caption"
+    assert f"({said} interval 37.2 to 40.1, 500 held-out images)" in text
+    assert f"Bar: its {said} interval. Rule: the Gaussian denoiser." in text
 
 
 def test_loads_nothing(results, arrays):

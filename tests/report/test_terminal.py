@@ -1,11 +1,14 @@
 """The closing table: within 80 columns wherever it is printed, and with the numbers of the results."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
-from jaxdiff.report.terminal import print_summary
+from jaxdiff.experiment.distill_results import print_results
+from jaxdiff.report.terminal import print_memorization, print_summary
+from tests.report.test_page import levels_said
 
 
 def printed(results: dict, path: str = "runs/digits/report.html", **options) -> str:
@@ -25,6 +28,33 @@ def test_fits_eighty_columns_and_names_everything(results, options):
         assert name in text
     assert "38.6" in text and "37.2 to 40.1" in text and "reference" in text
     assert "residual - views_only" in text and "+6.80" in text and "5.93 to 7.71" in text
+
+
+@pytest.mark.parametrize("level, said", [(0.8, "80 %"), (None, "95 %")])
+def test_intervals_are_called_by_the_level_that_was_asked_for(results, level, said):
+    """Mutation: '95 %' written out in a heading; the methods and the paired differences have one each."""
+    text = printed(results | {"config": {"evaluate": {"level": level}}})
+    assert levels_said(text) == {said} and text.count(f"{said} interval") == 2
+    console = Console(file=io.StringIO(), width=80)
+    print_memorization({"method": "residual", "level": level}, "memorization.html", console)
+    assert levels_said(console.file.getvalue()) == {said}
+
+
+def test_a_distillation_says_its_level_too():
+    score, cost = {"mean": 2.0, "low": 1.0, "high": 3.0}, {"parameters": 1000, "seconds_per_image": 0.01}
+    measured = {"images": 20, "teacher": score, "student": score}
+    results = {
+        "method": "residual",
+        "held_out": measured | {"student_minus_teacher": score, "share_lost": None},
+        "cost": {"teacher": cost, "student": cost},
+        "stage": {"seconds": 4.2},
+        "grid": "grid.png",
+        "model": "model",
+    }
+    console = Console(file=io.StringIO(), width=80)
+    config = SimpleNamespace(evaluate=SimpleNamespace(level=0.8))
+    print_results(results, SimpleNamespace(config=config, console=console))
+    assert levels_said(console.file.getvalue()) == {"80 %"} and "1.0 to 3.0" in console.file.getvalue()
 
 
 def test_the_path_is_never_broken(results):

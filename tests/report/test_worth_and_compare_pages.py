@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from configs import default
+from jaxdiff.evaluation.price_list import source_entry
+from jaxdiff.experiment import worth as worth_run
 from jaxdiff.report import figures
 from jaxdiff.report.compare_page import render_compare, write_compare_page
 from jaxdiff.report.palette import distinct_looks, method_looks
 from jaxdiff.report.terminal import print_compare, print_worth
 from jaxdiff.report.worth_page import render_worth, write_worth_page
+from tests.evaluation.made_runs import exchange, grid
 from tests.report.made_worth import made_comparison, made_price_list
-from tests.report.test_page import Page
+from tests.report.test_page import Page, levels_said
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +59,58 @@ def test_price_list_tells_prices_laws_and_money(texts):
         "1,939", "+8.99", "8.59 to 9.39", "+6.97", "source 3,239, measured 0 to 2,600",
     ]  # fmt: skip
     assert "The law misses something." in page.text and "16 runs" not in page.text
+
+
+def made_at(level: float | None) -> tuple[dict, dict]:
+    """The made-up price list and comparison, with near copies in one row, at a level; None: nobody says."""
+    worth, (compare, _) = made_price_list(), made_comparison()
+    worth["sources"].append(worth["sources"][0] | {"name": "wrong", "reading": "harms"})
+    compare["rows"][1]["near_copies"] = {"share": 0.05, "low": 0.021, "high": 0.098, "samples": 256}
+    config = {} if level is None else {"config": {"evaluate": {"level": level}}}
+    return worth | config, compare | config
+
+
+@pytest.mark.parametrize("level, said", [(0.8, "80 %"), (0.975, "97.5 %"), (None, "95 %")])
+def test_intervals_are_called_by_the_level_that_was_asked_for(level, said):
+    """Mutation: '95 %' written out in any heading, caption or sentence, of the pages or on the terminal."""
+    worth, compare = made_at(level)
+    prices, rows = (
+        Page(text).text.replace("\u00a0", " ") for text in (render_worth(worth), render_compare(compare, {}))
+    )
+    assert levels_said(prices) == levels_said(rows) == {said}
+    assert prices.count(f"Bands: its {said} interval") == prices.count(f"Band: {said} interval") == 4
+    assert f"Bar: its {said} interval over resampled seeds" in prices and f"clean ones ({said}: 215" in prices
+    assert f"does harm, like 0.210 clean images ({said}: 0.170 to 0.260)" in prices
+    assert f"anything: the fit gives 0.210 clean images ({said}: 0.170 to 0.260)" in prices
+    assert f"Bar: its {said} interval, paired." in rows and f"near copies {said} interval" in rows
+    shown = []
+    for show, results in ((print_worth, worth), (print_compare, compare)):
+        stream = io.StringIO()
+        show(results, "page.html", Console(file=stream, width=80))
+        shown.append(stream.getvalue())
+    assert levels_said(shown[0]) == levels_said(shown[1]) == {said}
+    assert shown[1].count(f"{said} interval") == 2
+
+
+def test_prices_have_the_level_that_the_config_asks_for():
+    """Mutation: `assess` without `level`: the page says 80 % of intervals at 95 %."""
+    n, m, seed = grid(2)
+    nats = exchange(n, m) + np.random.default_rng(0).normal(size=n.shape)
+    points = [worth_run.Point("low_res" * bool(k), *rest) for k, *rest in zip(m, n, m, seed, strict=True)]
+    widths = []
+    for level in (0.95, 0.5):
+        config = default.get_config()
+        config.evaluate.level = level
+        config.worth.update(sizes={"low_res": (650, 1300)}, resamples=30)
+        measured = dict(zip(points, nats, strict=True))
+        found = worth_run._assess(config, measured, Console(file=io.StringIO()))["low_res"]
+        entry = source_entry("low_res", found)
+        band = np.subtract(entry["rates"]["high"], entry["rates"]["low"])
+        widths.append([entry["rate"]["high"] - entry["rate"]["low"], band.mean()])
+    # A normal law's are 0.34 as wide; 30 resamples tell that roughly.
+    assert np.all(np.array(widths[1]) < 0.6 * np.array(widths[0]))
+    with pytest.raises(ValueError, match="level must lie between 0 and 1"):
+        worth_run.assess(n, m, nats, (100, 1300), level=95)
 
 
 def test_runs_without_partial_images_are_counted_once(texts):
