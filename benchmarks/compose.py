@@ -7,11 +7,11 @@
 The plan, the fusion and the sampler are those of the config; the networks' parameters are random, the Gaussian is
 fitted to random smooth images, and in the stacking every candidate has a weight at every noise level (the residual
 below `--residual_below`): the most that the composition can cost. With `--workdir` all of it is that of a trained run,
-in which a candidate is not computed at noise levels where it has no weight. Each method is sampled in turn (A B C A B
-C ...). 'ratio' is time over that of `clean_only`, one full-size network; 'flops_ratio' the same of products, as if
-every candidate were computed: what the composition would cost if all its networks ran as fast as that one. From
-the same products come 'gflop_per_s' and 'mfu', the share of the peak (null where that is not known, as of CPUs). The
-first line says what machine it was; then there is one for each method.
+in which a candidate is not computed at noise levels where it has no weight; `clean_only` is its network alone, at every
+level. Each method is sampled in turn (A B C A B C ...). 'ratio' is time over that of `clean_only`, one full-size
+network; 'flops_ratio' the same of products, as if every candidate were computed: what the composition would cost if all
+its networks ran as fast as that one. From the same products come 'gflop_per_s' and 'mfu', the share of the peak (null
+where that is not known, as of CPUs). The first line says what machine it was; then there is one for each method.
 """
 
 import argparse
@@ -111,7 +111,9 @@ def trained_parts(plan: Plan, config, workdir: Path) -> Parts:
     run = Run(plan, config, load_data(config, console), workdir, console, StopRequest())
     if missing := unfinished(run):
         raise SystemExit(f"{workdir}: not trained yet: {', '.join(missing)}")
-    return train(run)
+    parts = train(run)
+    alone = table(np.array([0.0, 1.0], np.float32), config)  # the base: one network, at every noise level
+    return parts.replace(stacking={**parts.stacking, "clean_only": alone})
 
 
 def load(options: argparse.Namespace):

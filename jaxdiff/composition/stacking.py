@@ -12,9 +12,17 @@ tuning noise; so they must be fitted on images that trained nothing. For the two
 
     g(sigma) = E<x0 - z, rho> / E|rho|^2, clipped to [0, 1].
     (2)
+
+Candidates differ in what they cost: a Gaussian next to nothing, a fusion of views a network for each. With T(k) the
+tier of candidate k, 0 the cheapest, and a tolerance t, band s is stacked from the lowest tier that is good enough,
+
+    min_{w: w_k = 0 where T(k) > tier}  w^T G_s w  <=  (1 + t) min_w  w^T G_s w,
+    (3)
+
+and the networks beyond it are not run there at all (`where_needed`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -44,22 +52,53 @@ def simplex_least_squares(gram: np.ndarray) -> np.ndarray:
     return direction / direction.sum()
 
 
-def fit_stacking(gram: np.ndarray, sigmas: np.ndarray, smooth: float = 1.0) -> BandTable:
-    """Stacking weights (equation 1) for every band.
+def frugal_least_squares(gram: np.ndarray, tiers: Sequence[int], tolerance: float) -> np.ndarray:
+    """Weights over the simplex from the lowest tier that is good enough (equation 3), (K,)."""
+    gram, tiers = np.asarray(gram, np.float64), np.asarray(tiers)
+    best = simplex_least_squares(gram)
+    for tier in sorted(set(tiers.tolist()))[:-1]:
+        among = np.flatnonzero(tiers <= tier)
+        weights = np.zeros(len(gram))
+        weights[among] = simplex_least_squares(gram[np.ix_(among, among)])
+        if weights @ gram @ weights <= (1 + tolerance) * (best @ gram @ best):
+            return weights
+    return best
+
+
+def fit_stacking(
+    gram: np.ndarray,
+    sigmas: np.ndarray,
+    smooth: float = 1.0,
+    tiers: Sequence[int] = (),
+    tolerance: float = 0.0,
+) -> BandTable:
+    """Stacking weights (equation 1, or 3) for every band.
 
     Args:
       gram: error Gram matrices of the candidates on tuning images, (S, K, K).
       sigmas: the bands' noise levels, (S,).
       smooth: kernel width in bands; bands are put on one scale (their mean diagonal) before they are
           averaged.
+      tiers: of each candidate, what it costs (equation 3); () for no difference.
+      tolerance: t of equation 3, >= 0; 0: the best weights, whatever they cost.
 
     Returns:
       A table of weights (S, K): non-negative, each row sums to one.
+
+    Raises:
+      ValueError: a negative tolerance, or not one tier for each candidate.
     """
+    if tolerance < 0 or (len(tiers) and len(tiers) != np.shape(gram)[-1]):
+        raise ValueError(
+            f"stacking: tolerance {tolerance}, tiers {tuple(tiers)} of {np.shape(gram)[-1]} candidates"
+        )
     gram = np.asarray(gram, np.float64)
     scale = np.trace(gram, axis1=1, axis2=2)[:, None, None]
     pooled = smooth_over_bands(gram / np.maximum(scale, 1e-300), smooth)
-    weights = np.stack([simplex_least_squares(g) for g in pooled])
+    if len(tiers) and tolerance > 0:
+        weights = np.stack([frugal_least_squares(g, tiers, tolerance) for g in pooled])
+    else:
+        weights = np.stack([simplex_least_squares(g) for g in pooled])
     return BandTable(np.asarray(sigmas, np.float32), weights.astype(np.float32))
 
 

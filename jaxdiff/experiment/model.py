@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdiff import composition, operators
 from jaxdiff.composition import View
@@ -53,14 +54,21 @@ def view_outputs(
         def anchored():
             return composition.anchored_fusion(views, x, sigma, start, weights, denoised, cg_steps)
 
-        def whole():
-            return shared_method(plan, parts).denoiser(parts.params["shared"])(x, sigma)
-
-        made = {"gaussian": lambda: start, "fusion": fused, "anchored": anchored, "shared": whole}
+        made = {
+            "gaussian": lambda: start,
+            "fusion": fused,
+            "anchored": anchored,
+            "shared": lambda: _whole(plan, parts)(x, sigma),
+        }
         lifted = [composition.lift(view, x, sigma, d) for view, d in zip(views, denoised, strict=True)]
         return jnp.stack([made[name]() for name in plan.candidates]), jnp.stack(lifted)
 
     return outputs
+
+
+def _whole(plan: Plan, parts: Parts) -> Denoiser:
+    """The shared network asked for whole images."""
+    return shared_method(plan, parts).denoiser(parts.params["shared"])
 
 
 def view_candidates(plan: Plan, parts: Parts, fusion: str, cg_steps: int) -> Callable[..., jax.Array]:
@@ -73,7 +81,9 @@ def composed(plan: Plan, parts: Parts, config: Any, name: str) -> Denoiser:
     """`views_only`, or with a residual: all candidates stacked; the views, and the residual, are not evaluated at
     noise levels where nothing of them has any weight."""
     outputs = view_outputs(plan, parts, config.composition.fusion, config.composition.cg_steps)
-    gaussian = plan.candidates.index("gaussian") if "gaussian" in plan.candidates else None
+    gaussian, shared = (
+        plan.candidates.index(one) if one in plan.candidates else None for one in ("gaussian", "shared")
+    )
     count = len(plan.candidates)
 
     def denoise(x, sigma):
@@ -82,10 +92,15 @@ def composed(plan: Plan, parts: Parts, config: Any, name: str) -> Denoiser:
         def weighted(k, value):
             return expand(weights[:, k], value) * value
 
+        def without(*candidates):
+            return weights[
+                :, np.setdiff1d(np.arange(weights.shape[1]), [k for k in candidates if k is not None])
+            ]
+
         def of_views():
             candidates, lifted = outputs(x, sigma)
-            of_networks = (weighted(k, v) for k, v in enumerate(candidates) if k != gaussian)
-            total = sum(of_networks, start=jnp.zeros_like(x))
+            terms = (weighted(k, v) for k, v in enumerate(candidates) if k != gaussian)
+            total = sum(terms, start=jnp.zeros_like(x))
             if name == "views_only":
                 return total
 
@@ -95,11 +110,16 @@ def composed(plan: Plan, parts: Parts, config: Any, name: str) -> Denoiser:
 
             return total + composition.where_needed(weights[:, count], full, x)
 
+        def of_networks():
+            if shared is None:
+                return of_views()
+            beside = jnp.any(without(gaussian, shared) != 0)
+            return jax.lax.cond(beside, of_views, lambda: weighted(shared, _whole(plan, parts)(x, sigma)))
+
         if gaussian is None:
-            return of_views()
+            return of_networks()
         start = weighted(gaussian, parts.gaussian.denoiser(x, sigma))
-        others = jnp.delete(weights, gaussian, axis=1)
-        return start + composition.where_needed(others, of_views, x)
+        return start + composition.where_needed(without(gaussian), of_networks, x)
 
     return denoise
 
@@ -152,12 +172,34 @@ def residual_candidates(
     return all_candidates
 
 
+def _alone(plan: Plan, parts: Parts, name: str) -> Denoiser:
+    """The network of `clean_only`, `finetune` or `shared`, without the gate."""
+    if name == "shared":
+        return _whole(plan, parts)
+    stage = parts.clean_only if name == "clean_only" else name
+    return clean_method(plan, stage, parts).denoiser(parts.params[stage])
+
+
 def clean_candidates(plan: Plan, parts: Parts, name: str) -> Callable[..., jax.Array]:
     """(x, sigma) -> (2, B, ...): D_G and the network of `clean_only`, `finetune` or `shared`."""
-    stage = parts.clean_only if name == "clean_only" else name
-    method = shared_method(plan, parts) if name == "shared" else clean_method(plan, stage, parts)
-    denoise = method.denoiser(parts.params[stage])
+    denoise = _alone(plan, parts, name)
     return lambda x, sigma: jnp.stack([parts.gaussian.denoiser(x, sigma), denoise(x, sigma)])
+
+
+def gated(plan: Plan, parts: Parts, name: str) -> Denoiser:
+    """`clean_only`, `finetune` or `shared` stacked with D_G; not evaluated at noise levels where it has no weight."""
+    denoise_alone = _alone(plan, parts, name)
+
+    def denoise(x, sigma):
+        weights = parts.stacking[name](sigma)
+
+        def of_network():
+            return expand(weights[:, 1], x) * denoise_alone(x, sigma)
+
+        start = expand(weights[:, 0], x) * parts.gaussian.denoiser(x, sigma)
+        return start + composition.where_needed(weights[:, 1], of_network, x)
+
+    return denoise
 
 
 def method_denoiser(plan: Plan, parts: Parts, config: Any, name: str) -> Denoiser:
@@ -171,8 +213,7 @@ def method_denoiser(plan: Plan, parts: Parts, config: Any, name: str) -> Denoise
         return learnt_denoiser(plan.view(name.removeprefix("view/")), parts)
     if name not in ON_CLEAN:
         return composed(plan, parts, config, name)
-    candidates = clean_candidates(plan, parts, name)
-    return lambda x, sigma: composition.stack(candidates(x, sigma), parts.stacking[name], sigma)
+    return gated(plan, parts, name)
 
 
 def every_denoised(plan: Plan, parts: Parts, config: Any) -> Callable[..., dict[str, jax.Array]]:

@@ -55,7 +55,7 @@ PARTS = {
         "coils": ONE,
     },
     "noise": {"P_std": POSITIVE, "sigma_data": NOT_NEGATIVE, "P_mean": Range(-30, 30)},
-    "composition": {"rank": NOT_NEGATIVE, "cg_steps": ONE, "smooth": NOT_NEGATIVE},
+    "composition": {"tolerance": NOT_NEGATIVE, "rank": NOT_NEGATIVE, "cg_steps": ONE, "smooth": NOT_NEGATIVE},
     "bands": {"sigma_min": POSITIVE, "sigma_max": POSITIVE, "count": Range(2), "tuning_draws": ONE},
     "evaluate": {"level": Range(0, 1, above=True, below=True)},
     "residual": {**PRICES, **MADE},

@@ -25,6 +25,9 @@ from jaxdiff.training.processes import is_first
 from jaxdiff.training.state import TrainState
 from jaxdiff.training.stopping import StopRequest
 
+# What a candidate costs: nothing; one network; a network for each view. Those that are not here look at all of these.
+TIERS = {"gaussian": 0, "shared": 1, "fusion": 2, "anchored": 2}
+
 
 class Run(NamedTuple):
     """What every stage needs: the plan, the config, the data, where to write and when to stop."""
@@ -117,12 +120,19 @@ def tuning_set(run: Run) -> tuning.TuningSet | None:
 def with_stacking(
     run: Run, parts: Parts, tuned: tuning.TuningSet, name: str, candidates: Callable[[Parts], Callable]
 ) -> Parts:
-    """`parts` with the stacking weights of `name` over its candidates."""
+    """`parts` with the stacking weights of `name` over its candidates, those of the views cheapest first."""
+    composition = run.config.composition
+    method = name.split("/")[0]
+    known = ("gaussian",) if method in model.ON_CLEAN else run.plan.candidates
+    every = known if method == "views_only" else (*known, method)
+    tiers = [TIERS.get(candidate, max(TIERS.values()) + 1) for candidate in every]
 
     def fit():
         matrices = jax.jit(lambda p, t: tuning.gram(candidates(p), t))(parts, tuned)
         matrices = tuning.require_finite(np.asarray(matrices), f"stage {name}")
-        return fit_stacking(matrices, np.asarray(tuned.sigmas), run.config.composition.smooth)
+        return fit_stacking(
+            matrices, np.asarray(tuned.sigmas), composition.smooth, tiers, composition.tolerance
+        )
 
     file = f"stacking_{name.replace('/', '_')}.npz"
     table = saved(run.workdir / "fits" / file, BandTable, fit)

@@ -36,6 +36,31 @@ def test_a_gram_matrix_with_a_negative_eigenvalue_of_rounding_is_accepted():
     assert weights[2] == pytest.approx(0.0, abs=1e-3)
 
 
+def test_a_dearer_candidate_is_left_out_exactly_where_it_gains_less_than_the_tolerance():
+    """Independent errors of variance v: the best of candidates A errs by 1 / sum_A 1/v, so the thresholds are known."""
+    v = np.array([1.0, 5.0, 20.0])
+    error = [1 / np.sum(1 / v[:count]) for count in (1, 2, 3)]
+    gram, sigmas = np.stack([np.diag(v)] * 2), np.array([0.1, 1.0])
+    for kept, threshold in ((1, error[0] / error[2] - 1), (2, error[1] / error[2] - 1)):
+        for tolerance, expected in ((1.001 * threshold, kept), (0.999 * threshold, kept + 1)):
+            weights = fit_stacking(gram, sigmas, 0.0, (0, 2, 3), tolerance).values
+            exact = np.where(np.arange(3) < expected, error[expected - 1] / v, 0.0)
+            np.testing.assert_allclose(weights, [exact, exact], atol=1e-6)
+            assert (weights[:, expected:] == 0).all()  # not small: then nothing is saved
+    # Candidates that cost the same come and go together; with no tolerance the tiers say nothing.
+    np.testing.assert_allclose(
+        fit_stacking(gram, sigmas, 0.0, (1, 1, 1), 9.0).values[0], error[2] / v, atol=1e-6
+    )
+    np.testing.assert_allclose(fit_stacking(gram, sigmas, 0.0, (0, 2, 3)).values[0], error[2] / v, atol=1e-6)
+
+
+def test_stacking_refuses_what_cannot_be():
+    gram, sigmas = np.stack([np.eye(2)] * 2), np.array([0.1, 1.0])
+    for tiers, tolerance in (((0, 1), -0.1), ((0,), 0.1)):
+        with pytest.raises(ValueError, match="tolerance"):
+            fit_stacking(gram, sigmas, 0.0, tiers, tolerance)
+
+
 def test_gate_is_the_closed_form():
     rng = np.random.default_rng(0)
     error = rng.normal(size=(4, 500))  # z - x0
