@@ -343,8 +343,8 @@ def get_config() -> ConfigDict:
         "anchored",
     )  # stacked to make views_only, the residual's z
     composition.smooth = 1.0  # smoothing of weights over noise bands, in bands
-    # share by which a band's error may be above that of the best weights, where cheaper candidates are then enough (the
-    # Gaussian alone, or without the residual): networks that nothing is left of are not run there; 0: the best weights
+    # nats per image, over all bands, that may be given up for cheaper sampling: where the Gaussian alone, or the views
+    # without the residual, are nearly as good, the other networks are not run; 0: the best weights
     composition.tolerance = 0.0
 
     config.shared = shared = stage()  # one network for the views of the method 'shared' and for whole images

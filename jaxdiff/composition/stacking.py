@@ -14,12 +14,14 @@ tuning noise; so they must be fitted on images that trained nothing. For the two
     (2)
 
 Candidates differ in what they cost: a Gaussian next to nothing, a fusion of views a network for each. With T(k) the
-tier of candidate k, 0 the cheapest, and a tolerance t, band s is stacked from the lowest tier that is good enough,
+tier of candidate k, 0 the cheapest, a band stacked from the tiers up to T loses
 
-    min_{w: w_k = 0 where T(k) > tier}  w^T G_s w  <=  (1 + t) min_w  w^T G_s w,
+    L_s(T) = d ln sigma / sigma^2  (min_{w: w_k = 0 where T(k) > T}  w^T G_s w  -  min_w  w^T G_s w)
     (3)
 
-and the networks beyond it are not run there at all (`where_needed`).
+nats per image, d ln sigma the width of the band. Bands are lowered one tier at a time, the least loss first, while the
+sum stays within a tolerance; the networks beyond a band's tier are not run there at all (`where_needed`). By the nats
+because they bound what it can do to samples too: KL(drawn by the best, drawn by this) is at most so many.
 """
 
 from collections.abc import Callable, Sequence
@@ -52,17 +54,25 @@ def simplex_least_squares(gram: np.ndarray) -> np.ndarray:
     return direction / direction.sum()
 
 
-def frugal_least_squares(gram: np.ndarray, tiers: Sequence[int], tolerance: float) -> np.ndarray:
-    """Weights over the simplex from the lowest tier that is good enough (equation 3), (K,)."""
-    gram, tiers = np.asarray(gram, np.float64), np.asarray(tiers)
-    best = simplex_least_squares(gram)
-    for tier in sorted(set(tiers.tolist()))[:-1]:
+def frugal_weights(
+    gram: np.ndarray, sigmas: np.ndarray, tiers: Sequence[int], tolerance: float
+) -> np.ndarray:
+    """Weights (S, K) over the simplex that give up at most `tolerance` nats for cheaper candidates (equation 3)."""
+    tiers, bands, weights, errors = np.asarray(tiers), len(gram), [], []
+    for tier in sorted(set(tiers.tolist())):
         among = np.flatnonzero(tiers <= tier)
-        weights = np.zeros(len(gram))
-        weights[among] = simplex_least_squares(gram[np.ix_(among, among)])
-        if weights @ gram @ weights <= (1 + tolerance) * (best @ gram @ best):
-            return weights
-    return best
+        weights.append(np.zeros(gram.shape[:2]))
+        weights[-1][:, among] = [simplex_least_squares(g[np.ix_(among, among)]) for g in gram]
+        errors.append(np.einsum("sk,skl,sl->s", weights[-1], gram, weights[-1]))
+    nats = np.maximum(np.stack(errors) - errors[-1], 0.0) * np.gradient(np.log(sigmas)) / np.square(sigmas)
+    level, left = np.full(bands, len(weights) - 1), tolerance
+    while level.any():
+        dearer = np.where(level > 0, nats[level - 1, range(bands)] - nats[level, range(bands)], np.inf)
+        band = int(np.argmin(dearer))
+        if dearer[band] > left:
+            break
+        level[band], left = level[band] - 1, left - dearer[band]
+    return np.stack(weights)[level, range(bands)]
 
 
 def fit_stacking(
@@ -80,7 +90,8 @@ def fit_stacking(
       smooth: kernel width in bands; bands are put on one scale (their mean diagonal) before they are
           averaged.
       tiers: of each candidate, what it costs (equation 3); () for no difference.
-      tolerance: t of equation 3, >= 0; 0: the best weights, whatever they cost.
+      tolerance: nats per image that may be given up for cheaper candidates (equation 3), >= 0; 0: none, whatever the
+        best weights cost.
 
     Returns:
       A table of weights (S, K): non-negative, each row sums to one.
@@ -96,7 +107,7 @@ def fit_stacking(
     scale = np.trace(gram, axis1=1, axis2=2)[:, None, None]
     pooled = smooth_over_bands(gram / np.maximum(scale, 1e-300), smooth)
     if len(tiers) and tolerance > 0:
-        weights = np.stack([frugal_least_squares(g, tiers, tolerance) for g in pooled])
+        weights = frugal_weights(pooled * scale, sigmas, tiers, tolerance)
     else:
         weights = np.stack([simplex_least_squares(g) for g in pooled])
     return BandTable(np.asarray(sigmas, np.float32), weights.astype(np.float32))

@@ -36,22 +36,33 @@ def test_a_gram_matrix_with_a_negative_eigenvalue_of_rounding_is_accepted():
     assert weights[2] == pytest.approx(0.0, abs=1e-3)
 
 
-def test_a_dearer_candidate_is_left_out_exactly_where_it_gains_less_than_the_tolerance():
-    """Independent errors of variance v: the best of candidates A errs by 1 / sum_A 1/v, so the thresholds are known."""
-    v = np.array([1.0, 5.0, 20.0])
-    error = [1 / np.sum(1 / v[:count]) for count in (1, 2, 3)]
-    gram, sigmas = np.stack([np.diag(v)] * 2), np.array([0.1, 1.0])
-    for kept, threshold in ((1, error[0] / error[2] - 1), (2, error[1] / error[2] - 1)):
-        for tolerance, expected in ((1.001 * threshold, kept), (0.999 * threshold, kept + 1)):
+def test_candidates_are_given_up_for_cheaper_ones_least_loss_first_within_the_tolerance():
+    """Independent errors of variance v: the best of candidates A errs by 1 / sum_A 1/v, so every loss is known."""
+    v, sigmas = np.array([1.0, 5.0, 20.0]), np.geomspace(0.1, 1.0, 2)
+    error = np.array([1 / np.sum(1 / v[:count]) for count in (1, 2, 3)])
+    gram, width = np.stack([np.diag(v)] * 2), np.log(10.0)
+    loss = (
+        (error - error[2])[:, None] * width / sigmas**2
+    )  # (tiers, bands), a hundred times more in the first band
+    # Band 1 is lowered twice and then band 0 once: the total loss at which each of these happens.
+    steps = [((3, 2), loss[1, 1]), ((3, 1), loss[0, 1]), ((2, 1), loss[0, 1] + loss[1, 0])]
+    steps.append(((1, 1), loss[0, 1] + loss[0, 0]))
+    kept = (3, 3)
+    for lowered, total in steps:
+        for tolerance, expected in ((0.999 * total, kept), (1.001 * total, lowered)):
             weights = fit_stacking(gram, sigmas, 0.0, (0, 2, 3), tolerance).values
-            exact = np.where(np.arange(3) < expected, error[expected - 1] / v, 0.0)
-            np.testing.assert_allclose(weights, [exact, exact], atol=1e-6)
-            assert (weights[:, expected:] == 0).all()  # not small: then nothing is saved
-    # Candidates that cost the same come and go together; with no tolerance the tiers say nothing.
-    np.testing.assert_allclose(
-        fit_stacking(gram, sigmas, 0.0, (1, 1, 1), 9.0).values[0], error[2] / v, atol=1e-6
-    )
-    np.testing.assert_allclose(fit_stacking(gram, sigmas, 0.0, (0, 2, 3)).values[0], error[2] / v, atol=1e-6)
+            for row, count in zip(weights, expected, strict=True):
+                np.testing.assert_allclose(row[:count], error[count - 1] / v[:count], atol=1e-6)
+                assert (row[count:] == 0).all()  # not small: then nothing is saved
+        kept = lowered
+
+
+def test_without_tiers_or_tolerance_the_best_weights_are_kept():
+    v, sigmas = np.array([1.0, 5.0, 20.0]), np.array([0.1, 1.0])
+    gram = np.stack([np.diag(v)] * 2)
+    for tiers, tolerance in (((1, 1, 1), 9.0), ((0, 2, 3), 0.0), ((), 9.0)):
+        weights = fit_stacking(gram, sigmas, 0.0, tiers, tolerance).values
+        np.testing.assert_allclose(weights[0], 1 / np.sum(1 / v) / v, atol=1e-6)
 
 
 def test_stacking_refuses_what_cannot_be():
