@@ -73,6 +73,7 @@ def test_em_recovers_mean_and_covariance(name, args, sigma_y):
         assert np.abs(zero_filled.mean - MEAN).max() > 0.25
 
 
+@pytest.mark.slow
 def test_em_on_pooled_images_keeps_what_pooling_sees():
     """The covariance of 2 x 2 means is identified, whatever the start says of the rest."""
     shape = (4, 4, 1)

@@ -67,6 +67,7 @@ def test_a_network_that_imitates_the_views_needs_them():
     assert not make_plan(config, SHAPE).composes
 
 
+@pytest.mark.slow
 def test_what_the_stages_cost_is_known_before(tmp_path):
     config = asking(finetune__start="views_only", finetune__penalty=0.3, residual__made_penalty=0.5)
     config.network.update(channels=4, channel_mults=(1,))

@@ -85,6 +85,7 @@ def plain_network(view, parts):
 POSTERIOR = {"draws": 400, "steps": 40, "sigma_min": 0.01, "sigma_max": 40.0, "rho": 7.0, "cg_steps": 8}
 
 
+@pytest.mark.slow
 def test_draws_have_the_mean_and_the_spread_of_the_posterior(monkeypatch):
     """Mutation: the spread of real and imaginary part in place of the magnitude's is sqrt(2) times as large."""
     monkeypatch.setattr(priors, "learnt_denoiser", plain_network)

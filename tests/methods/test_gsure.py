@@ -100,7 +100,9 @@ def test_masked_data_give_the_posterior_mean_on_what_each_mask_shows():
         np.testing.assert_allclose(learnt[:, index], alone, atol=0.08)
 
 
-@pytest.mark.parametrize("case", ["noise", pytest.param("scaled", marks=pytest.mark.slow), "noisy blur"])
+@pytest.mark.parametrize(
+    "case", [*(pytest.param(case, marks=pytest.mark.slow) for case in ("noise", "scaled")), "noisy blur"]
+)
 def test_the_loss_has_the_expectation_of_the_supervised_loss(case):
     """Constant included: lambda E|D(u_sigma) - x|^2 / d of a linear D, in closed form."""
     operator, matrix, sigma_y = CASES[case]

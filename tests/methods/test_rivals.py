@@ -154,6 +154,7 @@ def test_what_is_not_seen_of_a_crop_teaches_nothing():
     assert float(jnp.max(jnp.abs(naive[:, 2] - LAW.denoiser(*points())[:, 2]))) > 0.2
 
 
+@pytest.mark.slow
 def test_an_example_below_its_level_only_is_used_below_it_only():
     """sigma_max: crops at most at 0.2, a level of 0.7 asked for: only the clean ones are used."""
     count = 60_000

@@ -42,6 +42,7 @@ def test_the_spread_that_few_steps_lose_shrinks_with_their_number():
     assert 0.03 < lost[0] < 0.07 and lost[1] == pytest.approx(lost[0] / 4, rel=0.5)
 
 
+@pytest.mark.slow
 def test_the_bias_for_correlated_parts_is_known():
     """The exact posterior is N(-0.4 + 0.7 (1.1 - 0.3), 0.51): replacement stops short of it, and spreads more."""
     found, _ = draws([[1.0, 0.7], [0.7, 1.0]])
