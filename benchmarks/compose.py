@@ -33,7 +33,7 @@ from jaxdiff.experiment.cost import denoiser_flops
 from jaxdiff.experiment.data import load_data
 from jaxdiff.experiment.dry_run import look_at_data
 from jaxdiff.experiment.learners import clean_method, view_method
-from jaxdiff.experiment.model import method_denoiser, residual_method
+from jaxdiff.experiment.model import Z, method_denoiser, residual_method
 from jaxdiff.experiment.overrides import load_config
 from jaxdiff.experiment.parts import Parts
 from jaxdiff.experiment.pipeline import train
@@ -62,7 +62,7 @@ def stacked(plan: Plan, config, residual_below: float) -> dict[str, BandTable]:
     weights = np.where(sigmas[:, None] < residual_below, np.full(every, 1 / every), np.eye(every)[0])
     weights[:, :views] += (sigmas[:, None] >= residual_below) * (1 / views - weights[:, :views])
     return {
-        "views_only": table(np.full(views, 1 / views, np.float32), config),
+        **dict.fromkeys(("views_only", Z), table(np.full(views, 1 / views, np.float32), config)),
         "residual": table(weights.astype(np.float32), config),
         "clean_only": table(np.array([0.5, 0.5], np.float32), config),
     }

@@ -18,6 +18,9 @@ from jaxdiff.methods import Method, distill, residual
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
 RESIDUALS = ("residual", "completed")
 ON_CLEAN = ("clean_only", "finetune", "shared")
+# Stacking of the views by the best weights: what a residual is learnt on. Where it is evaluated all views are, too, so
+# that `composition.tolerance`, which makes `views_only` cheaper, would save nothing there.
+Z = "z"
 
 
 def make_view(plan: Plan, view: ViewPlan, parts: Parts) -> View:
@@ -101,7 +104,7 @@ def composed(plan: Plan, parts: Parts, config: Any, name: str) -> Denoiser:
             candidates, lifted = outputs(x, sigma)
             terms = (weighted(k, v) for k, v in enumerate(candidates) if k != gaussian)
             total = sum(terms, start=jnp.zeros_like(x))
-            if name == "views_only":
+            if name in ("views_only", Z):
                 return total
 
             def full():
@@ -126,7 +129,7 @@ def composed(plan: Plan, parts: Parts, config: Any, name: str) -> Denoiser:
 
 def _known(parts: Parts, candidates: jax.Array, lifted: jax.Array, sigma: jax.Array) -> jax.Array:
     """What the residual network looks at: z, then the lifted views."""
-    z = composition.stack(candidates, parts.stacking["views_only"], sigma)
+    z = composition.stack(candidates, parts.stacking[Z], sigma)
     return jnp.concatenate([z[None], lifted])
 
 
@@ -225,8 +228,7 @@ def every_denoised(plan: Plan, parts: Parts, config: Any) -> Callable[..., dict[
         if plan.composes:
             outputs = view_outputs(plan, parts, config.composition.fusion, config.composition.cg_steps)
             of_views, lifted = outputs(x, sigma)
-            z = composition.stack(of_views, parts.stacking["views_only"], sigma)
-            known = jnp.concatenate([z[None], lifted])
+            known = _known(parts, of_views, lifted, sigma)
             found |= {v.stage_name: lifted[i] for i, v in enumerate(plan.views) if v.of_images}
             candidates |= {
                 f"candidate {name}": of_views[k]
@@ -239,7 +241,7 @@ def every_denoised(plan: Plan, parts: Parts, config: Any) -> Callable[..., dict[
             }
         for name in plan.methods:
             if name == "views_only":
-                found[name] = z
+                found[name] = composition.stack(of_views, parts.stacking[name], sigma)
             elif name in RESIDUALS:
                 full = _with_residual(plan, parts, name, known, x, sigma)
                 every = jnp.concatenate([of_views, full[None]])

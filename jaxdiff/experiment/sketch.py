@@ -141,7 +141,7 @@ def abstract_parts(plan: Plan, config: Any, clean: int) -> Parts:
         operators={view.name: view.operator for view in plan.views},
         view_gaussians=marginals,
         fusion=_table(bands, len(plan.views)) if fused else None,
-        stacking={"views_only": table},
+        stacking={"views_only": table, model.Z: table},
         sigma_data=Frozen(dict.fromkeys(names, 0.5)),
         sigma_min=Frozen({view.name: 0.1 for view in plan.views if view.method == "omni"}),
     )
@@ -243,7 +243,7 @@ def sketch_stage(run: Run, name: str, plan: StagePlan, parts: Parts, mesh: Mesh)
 def sketch_student(run: Run, distilled: DistillPlan, parts: Parts, mesh: Mesh) -> StageSketch:
     """The stage of `--mode=distill`, with what all the others would have left in `parts`."""
     plan, columns = run.plan, len(run.plan.candidates)
-    weights = {"views_only": columns, **dict.fromkeys(model.RESIDUALS, columns + 1)}
+    weights = {"views_only": columns, model.Z: columns, **dict.fromkeys(model.RESIDUALS, columns + 1)}
     weights |= dict.fromkeys(model.ON_CLEAN, 2)
     tables = {name: _table(run.config.bands.count, count) for name, count in weights.items()}
     clean = [name for name in plan.stages if name.split("/")[0] == "clean_only"]

@@ -120,19 +120,17 @@ def tuning_set(run: Run) -> tuning.TuningSet | None:
 def with_stacking(
     run: Run, parts: Parts, tuned: tuning.TuningSet, name: str, candidates: Callable[[Parts], Callable]
 ) -> Parts:
-    """`parts` with the stacking weights of `name` over its candidates, those of the views cheapest first."""
+    """`parts` with the stacking weights of `name` over its candidates; the best ones for z, else as cheap as may be."""
     composition = run.config.composition
-    method = name.split("/")[0]
+    method, tolerance = name.split("/")[0], 0.0 if name == model.Z else composition.tolerance
     known = ("gaussian",) if method in model.ON_CLEAN else run.plan.candidates
-    every = known if method == "views_only" else (*known, method)
+    every = known if method in ("views_only", model.Z) else (*known, method)
     tiers = [TIERS.get(candidate, max(TIERS.values()) + 1) for candidate in every]
 
     def fit():
         matrices = jax.jit(lambda p, t: tuning.gram(candidates(p), t))(parts, tuned)
         matrices = tuning.require_finite(np.asarray(matrices), f"stage {name}")
-        return fit_stacking(
-            matrices, np.asarray(tuned.sigmas), composition.smooth, tiers, composition.tolerance
-        )
+        return fit_stacking(matrices, np.asarray(tuned.sigmas), composition.smooth, tiers, tolerance)
 
     file = f"stacking_{name.replace('/', '_')}.npz"
     table = saved(run.workdir / "fits" / file, BandTable, fit)
@@ -156,14 +154,17 @@ def fit_views(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
     def candidates(parts):
         return model.view_candidates(run.plan, parts, settings.fusion, settings.cg_steps)
 
-    return with_stacking(run, parts, tuned, "views_only", candidates)
+    parts = with_stacking(run, parts, tuned, "views_only", candidates)
+    if settings.tolerance == 0:
+        return parts.replace(stacking={**parts.stacking, model.Z: parts.stacking["views_only"]})
+    return with_stacking(run, parts, tuned, model.Z, candidates)
 
 
 def residual_reference(run: Run, parts: Parts, tuned: tuning.TuningSet) -> jax.Array:
-    """What `views_only` makes of the tuning images: the gate's alternative to the residual."""
+    """What z makes of the tuning images: the gate's alternative to the residual."""
 
     def views_denoised(parts, tuned):
-        return tuning.by_band(model.method_denoiser(run.plan, parts, run.config, "views_only"), tuned)
+        return tuning.by_band(model.method_denoiser(run.plan, parts, run.config, model.Z), tuned)
 
     return jax.jit(views_denoised)(parts, tuned)
 

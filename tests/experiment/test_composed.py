@@ -75,7 +75,15 @@ def test_networks_without_weight_are_not_run(name, weights, never_run):
         jnp.tile(jnp.asarray([weights.get(c, 0.0) for c in candidates]), (config.bands.count, 1)),
     )
     poison = {s: jax.tree.map(lambda leaf: leaf * jnp.nan, arrays.params[s]) for s in never_run}
-    arrays = arrays.replace(stacking={**arrays.stacking, name: table}, params={**arrays.params, **poison})
+    nowhere = BandTable(table.sigmas, jnp.full_like(arrays.stacking["views_only"].values, jnp.nan))
+    arrays = arrays.replace(
+        stacking={
+            **arrays.stacking,
+            "views_only": nowhere,
+            name: table,
+        },  # a residual's z has weights of its own
+        params={**arrays.params, **poison},
+    )
     denoise = jax.jit(lambda parts, x, sigma: method_denoiser(plan, parts, config, name)(x, sigma))
     x, sigma = jnp.ones((2, 8, 8, 1)), jnp.full(2, 0.5)
     assert bool(jnp.isfinite(denoise(arrays, x, sigma)).all())
