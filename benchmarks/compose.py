@@ -11,7 +11,8 @@ in which a candidate is not computed at noise levels where it has no weight; `cl
 level. Each method is sampled in turn (A B C A B C ...). 'ratio' is time over that of `clean_only`, one full-size
 network; 'flops_ratio' the same of products, as if every candidate were computed: what the composition would cost if all
 its networks ran as fast as that one. From the same products come 'gflop_per_s' and 'mfu', the share of the peak (null
-where that is not known, as of CPUs; both null with `--workdir`, where not all products are computed). The first line says what machine it was; then there is one for each method.
+where that is not known, as of CPUs; both null with `--workdir`, where not all products are computed). The first line
+says what machine it was; then there is one for each method.
 """
 
 import argparse
