@@ -1,18 +1,19 @@
-"""Eight fake CPU devices for the sharding tests, and quick compiling; set before anything else touches JAX."""
+"""Eight fake CPU devices for the sharding tests; set before anything else touches JAX."""
 
 import os
 
-# Most of the tests' time is compiling, a quarter of that LLVM's optimising of programs that run once.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
-
-import chex  # noqa: E402
-import jax  # noqa: E402
+import chex
+import jax
 
 chex.set_n_cpu_devices(8)
+QUICK = "--xla_backend_optimization_level=0"
 
 
 def pytest_configure(config):
-    """What was compiled is kept beside pytest's own cache: the second run of the tests takes half the time."""
+    """Most of the time of the default tests is compiling, a quarter of it optimising programs that run once; what was
+    compiled is kept beside pytest's own cache, so that the second run takes half the time."""
+    if config.getoption("markexpr") == "not slow":
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}".strip()
     jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("compiled")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
