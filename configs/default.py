@@ -386,10 +386,8 @@ def get_config() -> ConfigDict:
     # (dropout, weight decay) pairs, each trained and the best by tuning score kept; (): what the stage says
     clean_only.grid = ()
 
-    config.finetune = finetune = (
-        stage()
-    )  # the second stage, on the clean examples, from what the first has learnt:
-    # restored: A^+ y of one view as if it were clean | views_only: what the views together say (at made inputs)
+    config.finetune = finetune = stage()  # the second stage, on the clean examples
+    # what the first learns: restored, A^+ y of one view as if it were clean | views_only, what the views together say
     finetune.start = "restored"
     finetune.view = ""  # restored: that view; empty: the first
     finetune.first_steps = 0  # of the first stage; 0: those of that view

@@ -20,8 +20,9 @@ tier of candidate k, 0 the cheapest, a band stacked from the tiers up to T loses
     (3)
 
 nats per image, d ln sigma the width of the band. Bands are lowered one tier at a time, the least loss first, while the
-sum stays within a tolerance; the networks beyond a band's tier are not run there at all (`where_needed`). By the nats
-because they bound what it can do to samples too: KL(drawn by the best, drawn by this) is at most so many.
+sum stays within a tolerance; the networks beyond a band's tier are not run there at all (`where_needed`). The best
+weights project onto a convex set, so the loss is also a bound on how far the two denoisers are from each other on the
+tuning images: E |D_T - D_best|^2 d ln sigma / sigma^2 <= L_s(T).
 """
 
 from collections.abc import Callable, Sequence

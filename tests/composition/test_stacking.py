@@ -57,6 +57,16 @@ def test_candidates_are_given_up_for_cheaper_ones_least_loss_first_within_the_to
         kept = lowered
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_loss_bounds_how_far_the_cheaper_denoiser_is_from_the_best(seed):
+    """|D_T - D_best|^2 <= |D_T - x0|^2 - |D_best - x0|^2, as D_best is the projection of x0 on a convex set."""
+    gram = random_gram(seed, 3)
+    cheap, best = np.zeros(3), simplex_least_squares(gram)
+    cheap[:2] = simplex_least_squares(gram[:2, :2])
+    apart = (cheap - best) @ gram @ (cheap - best)  # weights sum to one: x0 drops out
+    assert apart <= cheap @ gram @ cheap - best @ gram @ best + 1e-6
+
+
 def test_without_tiers_or_tolerance_the_best_weights_are_kept():
     v, sigmas = np.array([1.0, 5.0, 20.0]), np.array([0.1, 1.0])
     gram = np.stack([np.diag(v)] * 2)
