@@ -127,7 +127,10 @@ def cost(rows: Rows, warnings: Collection[str] = ()) -> Section | None:
         "GFLOP an image, sampling",
     ]
     head += ["training time", "parameters"]
-    caption = "Of the first seed. GFLOP: 10⁹ floating-point operations; PFLOP: 10¹⁵."
+    caption = (
+        "Of the first seed. GFLOP: 10⁹ floating-point operations; PFLOP: 10¹⁵. Sampling: at most so many; all networks "
+        "count at all noise levels, and where one has no weight in the stacking it is not run."
+    )
     blocks = [Remarks(list(warnings)) if warnings else None, Table(head, cells, caption) if cells else None]
     lead = "Rows with more compute than the oracle, beyond what is tolerated:" if warnings else ""
     return section("cost", "Cost", lead, blocks)
