@@ -30,7 +30,10 @@ def view_of(name):
     return View(operator, law.denoiser), law
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in ("identity", "grayscale"))) for name in CASES],
+)
 @pytest.mark.parametrize("sigma", [0.1, 1.0, 5.0])
 def test_lifted_score_is_the_gradient_of_the_views_log_density(name, sigma):
     view, law = view_of(name)

@@ -175,6 +175,7 @@ def test_conversion_overwrites_nothing(tmp_path, capsys):
     assert "no file" in capsys.readouterr().err and (tmp_path / "out.npz").read_bytes() == b""
 
 
+@pytest.mark.slow
 def test_scores_of_a_restoration(weights):
     """The restored image and a draw are scored against the truth; small images are refused by key."""
     truth = images(2, 40)

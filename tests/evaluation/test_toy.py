@@ -7,6 +7,7 @@ from jaxdiff.composition import View
 from jaxdiff.evaluation import toy
 
 
+@pytest.mark.slow
 def test_every_row_is_within_its_tolerance():
     seen = []
     rows = toy.gaussian_toy(progress=lambda done, total: seen.append((done, total)))

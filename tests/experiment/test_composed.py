@@ -52,7 +52,9 @@ def test_any_candidates_make_a_denoiser(name, candidates):
 @pytest.mark.parametrize(
     ("name", "weights", "never_run"),
     [
-        ("residual", {"gaussian": 1.0}, ("shared", "view/low_res", "residual")),
+        pytest.param(
+            "residual", {"gaussian": 1.0}, ("shared", "view/low_res", "residual"), marks=pytest.mark.slow
+        ),
         ("residual", {"gaussian": 0.5, "shared": 0.5}, ("view/low_res", "residual")),
         ("residual", {"fusion": 0.5, "shared": 0.5}, ("residual",)),
         ("residual", {"residual": 1.0}, ()),

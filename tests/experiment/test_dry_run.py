@@ -37,6 +37,7 @@ def absent(variant=""):
     return config
 
 
+@pytest.mark.slow
 def test_without_data_the_whole_plan_is_said(tmp_path):
     text = said(absent(), tmp_path / "run")
     for words in ("folder:/nowhere: not there", "16 x 16 x 3, as config.data says", "0.2 of the pool"):

@@ -85,6 +85,7 @@ def test_same_command_again_says_done_at_once(trained, capsys):
     assert (trained / "results.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_sample_mode_writes_a_grid_and_uint8_images_by_seed(trained):
     config = tiny_digits()
     config.sample.update(count=6, seed=3)
@@ -343,6 +344,7 @@ def test_launch_with_a_missing_config_names_the_nearest_file():
     assert "did you mean configs/digits_residual.py?" in done.stderr
 
 
+@pytest.mark.slow
 def test_celeba_without_its_data_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     done = launch("--config=configs/celeba_residual.py", f"--workdir={tmp_path}")

@@ -103,6 +103,7 @@ def test_all_three_denoisers_have_a_gradient_and_the_draws_none():
     assert float(jax.grad(value)(0.8, 0.0)) == pytest.approx(2 / 0.8 * float(at), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_term_below_the_noise_of_the_data_starts_below_it():
     """With 'below' every level that is compared lies under sigma_y; with 'data' it is the level of the data."""
     x, sigma, _ = many(64)

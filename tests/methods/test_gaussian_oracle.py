@@ -78,6 +78,7 @@ def with_made(clean, made):
     return batch_of(jnp.concatenate([clean, made])[order]).replace(source=source)
 
 
+@pytest.mark.slow
 def test_a_price_at_made_inputs_is_paid_there_alone():
     """rho = R M (M + mu' M')^-1 (x, 1), with M, M' the second moments of clean and made inputs, z + R (x, 1) = D*.
 

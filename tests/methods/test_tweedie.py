@@ -82,6 +82,7 @@ def test_where_a_batch_has_nothing_for_a_level_the_level_moves():
     assert float(sigma.max()) > 1.0 and bool(jnp.all(jnp.isfinite(sigma)))
 
 
+@pytest.mark.slow
 def test_examples_with_other_damage_are_used_between_their_two_levels_only():
     batch = Measurement(
         y=jnp.zeros((2000, 2)),

@@ -107,6 +107,7 @@ def test_every_convolution_of_a_scanned_training_step_has_the_fast_form():
     assert set(forms) == {"b01f_01io->b01f"}
 
 
+@pytest.mark.slow
 def test_forward_mode_by_request():
     x, c_noise = jnp.ones((1, 4, 4, 1)), jnp.zeros(1)
     args = {"channels": 4, "channel_mults": (1,), "zero_init": False}

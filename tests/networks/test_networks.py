@@ -40,7 +40,9 @@ def initialized(name, shape, args, cond=None, out_channels=None):
     return network, jax.tree.map(draw, shapes), x, c_noise
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "ddpmpp")) for name in names()]
+)
 def test_zero_at_the_start(name):
     shape, args = (2, 4, 4, 1), BY_NAME[name]
     x, c_noise = example(shape)

@@ -82,6 +82,7 @@ def test_guidance_is_the_gradient_of_the_disagreement():
     np.testing.assert_allclose(same, here, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_cover_shows_every_value_as_often_as_any_other():
     for name, args in (("pixel_mask", {"p": 0.6}), ("pixel_mask", {"p": 0.95}), ("scan_lines", {"p": 0.6})):
         family = operators.build(name, (12, 10, 1), **args)

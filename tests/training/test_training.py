@@ -104,6 +104,7 @@ def test_gradients_on_eight_devices_are_those_on_one(rule):
         np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6 * scale)
 
 
+@pytest.mark.slow
 def test_steps_per_dispatch_do_not_change_the_result(tmp_path):
     runs = [train_stage(stage(steps_per_dispatch=k), jax.random.key(0), tmp_path / str(k)) for k in (1, 5)]
     for left, right in zip(*(jax.tree.leaves(r.params) for r in runs), strict=True):
