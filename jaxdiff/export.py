@@ -23,6 +23,8 @@ from safetensors.numpy import save as serialize
 
 from jaxdiff import __version__
 from jaxdiff.diffusion.preconditioning import precondition
+from jaxdiff.methods.base import raw_network
+from jaxdiff.methods.distill import whole
 from jaxdiff.networks import build_network, network_spec
 
 FORMAT, FORMAT_VERSION = "jaxdiff-denoiser", 1
@@ -55,6 +57,7 @@ class Model(NamedTuple):
       noise_range: (lowest, highest) sigma that it was trained for.
       sampler: defaults for sampling.
       config: all of config.json.
+      told: whether the network is given a coverage beside x, which is 1 everywhere (`methods/distill.py`).
     """
 
     params: Any
@@ -64,12 +67,12 @@ class Model(NamedTuple):
     noise_range: tuple[float, float]
     sampler: SamplerDefaults
     config: Mapping[str, Any]
+    told: bool = False
 
     def apply(self, params: Any, x: jax.Array, sigma: jax.Array) -> jax.Array:
         """D(x, sigma) with these parameters: for `jax.jit` with the parameters as an argument."""
-        return precondition(
-            lambda x, c_noise, cond: self.network.apply({"params": params}, x, c_noise), self.sigma_data
-        )(x, sigma)
+        raw = raw_network(self.network, params)
+        return precondition(whole(raw) if self.told else raw, self.sigma_data)(x, sigma)
 
     def denoiser(self, x: jax.Array, sigma: jax.Array) -> jax.Array:
         """E[X | X + sigma Z = x]: x (B, H, W, C) for images in [-1, 1], sigma (B,); of the shape of x.
@@ -95,6 +98,7 @@ def save(
     sigma_data: float,
     noise_range: tuple[float, float],
     sampler: SamplerDefaults,
+    told: bool = False,
 ) -> None:
     """Write model.safetensors and config.json into `directory` (made where it is not there)."""
     config = {
@@ -102,6 +106,7 @@ def save(
         "format_version": FORMAT_VERSION,
         "jaxdiff_version": __version__,
         "network": network_spec(network),
+        "told_coverage": told,
         "image_shape": list(image_shape),
         "preconditioning": {"name": "edm", "sigma_data": float(sigma_data)},
         "noise_range": [float(sigma) for sigma in noise_range],
@@ -138,6 +143,9 @@ def load(directory: str | Path) -> Model:
         name, sigma_data = config["preconditioning"]["name"], float(config["preconditioning"]["sigma_data"])
         low, high = (float(sigma) for sigma in config["noise_range"])
         sampler = SamplerDefaults(**config["sampler"])
+        told = config.get("told_coverage", False)
+        if not isinstance(told, bool):
+            raise ValueError(f"told_coverage must be true or false, got {told!r}")
     except KeyError as error:
         raise ValueError(f"{path}: the key {error} is missing") from None
     except (TypeError, ValueError, OverflowError) as error:
@@ -146,8 +154,8 @@ def load(directory: str | Path) -> Model:
         raise ValueError(
             f"{path}: preconditioning must be 'edm' with sigma_data > 0, got '{name}', {sigma_data}"
         )
-    params = _read_tensors(directory / TENSORS, network, shape)
-    return Model(params, network, shape, sigma_data, (low, high), sampler, config)
+    params = _read_tensors(directory / TENSORS, network, shape, told)
+    return Model(params, network, shape, sigma_data, (low, high), sampler, config, told)
 
 
 def is_export(directory: Path) -> bool:
@@ -178,17 +186,18 @@ def _read_config(directory: Path, any_version: bool = False) -> dict[str, Any]:
     return config
 
 
-def _expected(network: nn.Module, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+def _expected(network: nn.Module, shape: tuple[int, ...], told: bool) -> dict[str, tuple[int, ...]]:
     """Shapes of the network's parameters by path; nothing is computed."""
 
     def init(key):
-        return network.init(key, np.zeros((1, *shape), np.float32), np.zeros(1, np.float32))["params"]
+        x = np.zeros((1, *shape), np.float32)
+        return network.init(key, x, np.zeros(1, np.float32), {"image": x} if told else None)["params"]
 
     shapes = jax.eval_shape(init, jax.random.key(0))
     return {"/".join(path): tuple(leaf.shape) for path, leaf in flatten_dict(shapes).items()}
 
 
-def _read_tensors(path: Path, network: nn.Module, shape: tuple[int, ...]) -> Any:
+def _read_tensors(path: Path, network: nn.Module, shape: tuple[int, ...], told: bool) -> Any:
     if not path.is_file():
         raise ValueError(f"{path} is missing")
     try:
@@ -196,7 +205,7 @@ def _read_tensors(path: Path, network: nn.Module, shape: tuple[int, ...]) -> Any
             found = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, TypeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
-    wanted = _expected(network, shape)
+    wanted = _expected(network, shape, told)
     for names, what in (
         (sorted({*wanted} - {*found}), "lacks"),
         (sorted({*found} - {*wanted}), "has, besides,"),

@@ -15,6 +15,7 @@ import jaxdiff
 from jaxdiff import sample
 from jaxdiff.diffusion.preconditioning import precondition
 from jaxdiff.export import SamplerDefaults, save, tensors
+from jaxdiff.methods.shared import conditioned
 from jaxdiff.networks import build_network, network_spec
 
 SHAPE = (4, 4, 1)
@@ -52,6 +53,22 @@ def test_what_is_read_denoises_as_what_was_written(written):
     assert model.sampler == SamplerDefaults(steps=4)
     with pytest.raises(ValueError, match=r"denoises \('B', 4, 4, 1\), got x of shape \(3, 4, 4\)"):
         model.denoiser(x[..., 0], sigma)
+
+
+def test_a_network_that_is_told_the_coverage_is_told_of_whole_images(tmp_path):
+    network = build_network("mlp", 1, width=8, blocks=1, zero_init=False)
+    x, sigma = jax.random.normal(jax.random.key(0), (3, *SHAPE)), jnp.array([0.1, 1.0, 10.0])
+    params = jax.jit(network.init)(jax.random.key(1), x, sigma, {"image": x})["params"]
+    save(tmp_path, network, params, SHAPE, 0.4, (0.01, 80.0), SamplerDefaults(), told=True)
+    expected = conditioned(network, 0.4, params)(x, sigma, jnp.ones_like(x))
+    model = jaxdiff.load(tmp_path)
+    np.testing.assert_allclose(model.denoiser(x, sigma), expected, atol=1e-6)
+    edit(told_coverage="yes")(tmp_path)
+    with pytest.raises(ValueError, match="told_coverage must be true or false, got 'yes'"):
+        jaxdiff.load(tmp_path)
+    edit(told_coverage=False)(tmp_path)
+    with pytest.raises(ValueError, match=r"'Dense_0/kernel' is float32\[32, 8\], config.json needs"):
+        jaxdiff.load(tmp_path)
 
 
 def test_every_network_with_a_name_is_built_again_from_its_spec():

@@ -193,6 +193,7 @@ def run_distill(run: Run, parts: Parts, distilled: DistillPlan, command_line: li
         student.sigma_data,
         distilled.noise_range,
         sampler,
+        student.told,
     )
     # From here on the model is what was written, not what was trained.
     exported = load(distilled.out)

@@ -11,6 +11,7 @@ import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import numpy as np
 from ml_collections import ConfigDict
@@ -28,7 +29,6 @@ from jaxdiff.experiment.sampling import make_sampler, sampled_methods
 from jaxdiff.experiment.stages import Run, stage_names, train_one, tuning_set
 from jaxdiff.export import is_export
 from jaxdiff.methods import distill, finetune
-from jaxdiff.methods.shared import whole_image_params
 from jaxdiff.networks import network_spec
 from jaxdiff.progress import StageProgress
 from jaxdiff.sampling import image_keys
@@ -181,79 +181,79 @@ def distill_data(run: Run, parts: Parts, distilled: DistillPlan) -> StageData:
 
 
 class Student(NamedTuple):
-    """What a distillation has made; `start` is the stage whose parameters it began with, '' for none."""
+    """What a distillation has made.
+
+    Attributes:
+      stage_name: 'distill/<hash>'.
+      params: of its network, the best by the tuning images.
+      sigma_data: of its preconditioning.
+      start: the stage whose parameters it began with, '' for none.
+    """
 
     stage_name: str
     params: Any
     sigma_data: float
     start: str
 
+    @property
+    def told(self) -> bool:
+        """Whether its network is told the coverage, as the one that it began with."""
+        return is_told(self.start)
 
-def _shapes(params: Any) -> Any:
-    return jax.tree.map(np.shape, params)
+
+def is_told(start: str) -> bool:
+    """Whether a student that starts from `start` is told the coverage."""
+    return start == "shared"
 
 
-def student_params(stage: StagePlan, image_shape: tuple[int, ...]) -> Any:
-    """Shapes and dtypes of the student's parameters; nothing is computed."""
+def _param_shapes(network: nn.Module, image_shape: tuple[int, ...], told: bool) -> Any:
+    """Shapes of a network's parameters; nothing is computed."""
     x, ones = np.zeros((1, *image_shape), np.float32), np.ones(1, np.float32)
-    return jax.eval_shape(lambda: stage.network.init(jax.random.key(0), x, ones, None, train=False)["params"])
-
-
-def as_student(name: str, params: Any, wanted: Any, channels: int) -> Any:
-    """Parameters of `name`, one of ON_CLEAN, for the student's network.
-
-    Raises:
-      ValueError: they do not fit; says in what they differ.
-    """
-    if name == "shared":
-        params = whole_image_params(params, wanted, channels)
-    if _shapes(params) != _shapes(wanted):
-        raise ValueError("its network has other shapes than config.distill.network")
-    return params
+    condition = {"image": x} if told else None
+    params = jax.eval_shape(
+        lambda: network.init(jax.random.key(0), x, ones, condition, train=False)["params"]
+    )
+    return jax.tree.map(np.shape, params)
 
 
 def possible_starts(plan: Plan, stage: StagePlan) -> dict[str, str]:
     """Of ON_CLEAN, by name why the student cannot start from it; '' where it can. Nothing is compiled."""
-    trained = {name.split("/")[0]: name for name in stage_names(plan)}
-    wanted, found = student_params(stage, plan.image_shape), {}
-    x, ones = np.zeros((1, *plan.image_shape), np.float32), np.ones(1, np.float32)
+    trained, found = {name.split("/")[0]: name for name in stage_names(plan)}, {}
     for name in ON_CLEAN:
         if name not in trained:
             found[name] = "is not among what this config trains"
             continue
         network = plan.stages[trained[name] if name == "clean_only" else name].network
-        condition = {"image": x} if name == "shared" else None
-
-        def start(name=name, network=network, condition=condition):
-            params = network.init(jax.random.key(0), x, ones, condition, train=False)["params"]
-            return as_student(name, params, wanted, x.shape[-1])
-
-        try:
-            jax.eval_shape(start)
-            found[name] = ""
-        except ValueError as error:
-            found[name] = f"does not fit: {error}"
+        ours, theirs = (_param_shapes(n, plan.image_shape, is_told(name)) for n in (stage.network, network))
+        found[name] = "" if ours == theirs else "has another network than config.distill.network"
     return found
 
 
+def expected_start(plan: Plan, distilled: DistillPlan) -> str:
+    """Which of ON_CLEAN `starting_stage` will take once all is trained, '' for none."""
+    if distilled.start != "auto":
+        return distilled.start if distilled.start in ON_CLEAN else ""
+    reasons = possible_starts(plan, distilled.stage)
+    return next((name for name in ON_CLEAN if not reasons[name]), "")
+
+
 def starting_stage(distilled: DistillPlan, parts: Parts, image_shape: tuple[int, ...]) -> tuple[str, Any]:
-    """The stage that the student starts from and its parameters as the student's, ('', None) for none.
+    """The stage that the student starts from and its parameters, ('', None) for none.
 
     'auto' takes the first of ON_CLEAN that was trained and fits.
 
     Raises:
       ConfigError: the one that is asked for is not there or does not fit.
     """
-    wanted = student_params(distilled.stage, image_shape)
     stages = {"clean_only": parts.clean_only, "finetune": "finetune", "shared": "shared"}
     for name in ON_CLEAN if distilled.start == "auto" else (distilled.start,):
         stage = stages.get(name, "")
         if stage not in parts.params:
             continue
-        try:
-            return stage, as_student(name, parts.params[stage], wanted, image_shape[-1])
-        except ValueError:
-            continue
+        params = parts.params[stage]
+        wanted = _param_shapes(distilled.stage.network, image_shape, is_told(name))
+        if jax.tree.map(np.shape, params) == wanted:
+            return stage, params
     if distilled.start in ON_CLEAN:
         raise ConfigError(
             f"config.distill.start: '{distilled.start}' was not trained here or its network does not fit "
@@ -276,10 +276,12 @@ def train_student(run: Run, parts: Parts, distilled: DistillPlan) -> Student:
 
     def factory(frozen):
         teacher = model.method_denoiser(run.plan, frozen["parts"], run.config, distilled.method)
-        method = distill(distilled.stage.network, noise, sigma_data, teacher)
+        method = distill(distilled.stage.network, noise, sigma_data, teacher, is_told(start))
         return finetune(method, frozen["start"]) if start else method
 
     name = f"distill/{distilled.key}"
     frozen = {"parts": parts, "start": params}
-    state = train_one(run, name, distilled.stage, factory, frozen, data, tuning_set(run))
+    state = train_one(
+        run, name, distilled.stage, factory, frozen, data, tuning_set(run), tune_start=bool(start)
+    )
     return Student(name, jax.tree.map(np.asarray, state.best), sigma_data, start)

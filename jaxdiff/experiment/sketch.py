@@ -24,7 +24,7 @@ from jaxdiff.diffusion.noise import NatsNoise
 from jaxdiff.experiment import learners, model
 from jaxdiff.experiment.cost import stage_cost
 from jaxdiff.experiment.data import ExperimentData, StageData, restored_data, training_data
-from jaxdiff.experiment.distilling import DistillPlan
+from jaxdiff.experiment.distilling import DistillPlan, expected_start, is_told
 from jaxdiff.experiment.entries import stage_plans
 from jaxdiff.experiment.parts import Frozen, Parts
 from jaxdiff.experiment.plan import Plan, StagePlan
@@ -250,10 +250,11 @@ def sketch_student(run: Run, distilled: DistillPlan, parts: Parts, mesh: Mesh) -
     parts = parts.replace(stacking=tables, clean_only=(clean or ["clean_only"])[0])
     sigma_data = distilled.stage.sigma_data or 0.5
     noise = NatsNoise(*distilled.noise_range, sigma_data, distilled.spread)
+    told = is_told(expected_start(plan, distilled))
 
     def factory(frozen):
         teacher = model.method_denoiser(plan, frozen["parts"], run.config, distilled.method)
-        return distill(distilled.stage.network, noise, sigma_data, teacher)
+        return distill(distilled.stage.network, noise, sigma_data, teacher, told)
 
     name, example = f"distill/{distilled.key}", run.data.clean.example()
     return _sketch(name, distilled.stage, factory, {"parts": parts}, example, mesh)[0]

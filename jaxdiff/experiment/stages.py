@@ -70,6 +70,7 @@ def train_one(
     data: StageData,
     tuned: tuning.TuningSet | None,
     reference: jax.Array | None = None,
+    tune_start: bool = False,
 ) -> TrainState:
     """Train the stage `name` to its end, with early stopping where there are tuning images.
 
@@ -82,6 +83,7 @@ def train_one(
       data: what it may see.
       tuned: noisy tuning images in the stage's own space; None: the last moving average is kept.
       reference: what a gate will put in place of the stage's denoiser where it is worse (see `tuning.score`).
+      tune_start: whether the parameters that it begins with may stay the best.
     """
     seed = zlib.crc32(f"{run.config.seed}/{name}".encode())
     looked_at = {"tuning": tuned, "reference": reference}
@@ -99,6 +101,7 @@ def train_one(
         settings=plan.settings,
         tune=None if tuned is None else tune,
         rows=lambda step: data.rows(plan.settings.batch, seed, step),
+        tune_start=tune_start,
     )
     directory = run.directory(name)
     with alone(directory):

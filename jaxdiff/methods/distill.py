@@ -15,10 +15,16 @@ own law of ln sigma puts too few draws at the small sigmas that carry the nats.
 
 Source: Hinton, Vinyals and Dean 2015 (arXiv 1503.02531) for the idea; equation 2 is Verdu's identity
 (`evaluation/certificate.py`) for two denoisers.
+
+A student whose network is told what it sees (`told`) is told 1 everywhere: the network that views share, asked for
+whole images, can so be where it starts (`methods/shared.py`).
 """
+
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from jaxdiff.diffusion.noise import NatsNoise, NoiseDistribution, edm_weight, expand
 from jaxdiff.diffusion.preconditioning import precondition
@@ -26,8 +32,17 @@ from jaxdiff.methods.base import Denoiser, Method, mean_square, raw_network
 from jaxdiff.networks import init_key
 
 
+def whole(raw: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """F(x, c_noise, cond) of a network that is told the coverage, told that x is a whole image: m = 1."""
+    return lambda x, c_noise, cond: raw(x, c_noise, {"image": jnp.ones_like(x)})
+
+
 def distill(
-    network: nn.Module, noise: NatsNoise | NoiseDistribution, sigma_data: float, teacher: Denoiser
+    network: nn.Module,
+    noise: NatsNoise | NoiseDistribution,
+    sigma_data: float,
+    teacher: Denoiser,
+    told: bool = False,
 ) -> Method:
     """The method `distill`.
 
@@ -36,11 +51,17 @@ def distill(
       noise: law of ln sigma.
       sigma_data: standard deviation of the student's preconditioning.
       teacher: D_T(x, sigma), frozen.
+      told: whether the network is given a coverage beside x, as the one that views share is; it is 1 everywhere.
     """
+
+    def student_of(params, dropout_key=None):
+        raw = raw_network(network, params, dropout_key)
+        return precondition(whole(raw) if told else raw, sigma_data)
 
     def init(key, batch):
         sigma = noise.sample_sigma(key, batch.y.shape[0])
-        return network.init(init_key(key), batch.y, sigma, None, train=False)["params"]
+        condition = {"image": jnp.ones_like(batch.y)} if told else None
+        return network.init(init_key(key), batch.y, sigma, condition, train=False)["params"]
 
     def loss(params, batch, key):
         sigma_key, noise_key, dropout_key = jax.random.split(key, 3)
@@ -48,10 +69,7 @@ def distill(
         sigma = noise.sample_sigma(sigma_key, x0.shape[0])
         x = x0 + expand(sigma, x0) * jax.random.normal(noise_key, x0.shape, x0.dtype)
         target = jax.lax.stop_gradient(teacher(x, sigma))
-        student = precondition(raw_network(network, params, dropout_key), sigma_data)(x, sigma)
+        student = student_of(params, dropout_key)(x, sigma)
         return (edm_weight(sigma, sigma_data) * mean_square(student - target)).mean(), {}
 
-    def denoiser(params):
-        return precondition(raw_network(network, params), sigma_data)
-
-    return Method(init, loss, denoiser)
+    return Method(init, loss, student_of)

@@ -33,7 +33,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxdiff.diffusion.noise import NoiseDistribution, edm_weight, expand
 from jaxdiff.diffusion.preconditioning import edm_preconditioning
@@ -231,39 +230,3 @@ def view_denoiser(network: nn.Module, sigma_data: float, params: Params, kind: K
         return operator(denoise(lifted, s * shift, coverage))
 
     return in_view
-
-
-def whole_image_params(params: Params, wanted: Params, channels: int) -> Params:
-    """Parameters of a network of x alone that answers as the shared one does at m = 1.
-
-        W [x, 1] + b = W_x x + (b + sum of W_m)
-
-    for the first layer, whose part for the coverage goes into its bias: exact for an MLP; for convolutions away from
-    the borders, where the padding shows fewer ones. A place to start from.
-
-    Args:
-      params: of the shared network.
-      wanted: of the network of x alone; only shapes are looked at.
-      channels: C of the images.
-
-    Raises:
-      ValueError: the two differ in more than the first layer's inputs; says in what.
-    """
-    ours, theirs = (flatten_dict(dict(tree)) for tree in (params, wanted))
-    different = [path for path in ours if path not in theirs or ours[path].shape != theirs[path].shape]
-    if ours.keys() != theirs.keys() or len(different) != 1 or different[0][-1] != "kernel":
-        names = sorted("/".join(path) for path in {*different, *(ours.keys() ^ theirs.keys())})
-        raise ValueError(
-            f"the networks differ in {', '.join(names[:3]) or 'nothing: neither knows the coverage'}"
-        )
-    (first,) = different
-    kernel, shape, bias = ours[first], theirs[first].shape, (*first[:-1], "bias")
-    if kernel.shape != (*shape[:-2], 2 * shape[-2], shape[-1]) or bias not in ours:
-        raise ValueError(f"{'/'.join(first)} is {kernel.shape}, for x alone it would be {shape}")
-    # A convolution sees C values of x, then C of m, for each pixel of a patch; a dense layer all of x, then all of m.
-    block = channels if len(shape) > 2 else shape[-2]
-    split = kernel.reshape(*shape[:-2], shape[-2] // block, 2, block, shape[-1])
-    of_x, of_m = (split[..., part, :, :] for part in (0, 1))
-    ours[first] = of_x.reshape(shape)
-    ours[bias] = ours[bias] + of_m.sum(axis=tuple(range(of_m.ndim - 1)))
-    return unflatten_dict(ours)

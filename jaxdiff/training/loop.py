@@ -67,6 +67,8 @@ class Stage(NamedTuple):
       settings: the budget.
       tune: (frozen, params) -> score on tuning images, the higher the better; None for no early stopping.
       rows: step -> rows of the data that it sees, for messages; None where nobody knows.
+      tune_start: whether the parameters that it begins with are looked at, too: where another stage has trained them,
+          they may stay the best.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Stage(NamedTuple):
     settings: TrainSettings
     tune: Callable[[Any, Any], jax.Array] | None = None
     rows: Callable[[int], np.ndarray] | None = None
+    tune_start: bool = False
 
 
 def dispatch_length(settings: TrainSettings, tuned: bool) -> int:
@@ -194,6 +197,8 @@ def _run(stage, state, step, key, mesh, length, checkpoints, directory, console,
     batches = stage.batches(start, length)
     sharding = batch_sharding(mesh, 1)
     tune = None if stage.tune is None else jax.jit(stage.tune)
+    if start == 0 and tune is not None and stage.tune_start:
+        state = _keep_best(state, tune(stage.frozen, state.ema), writer, 0)
     pending, compiled, compile_seconds, began = None, None, 0.0, time.monotonic()
     progress = StageProgress(
         stage.name, settings.steps, start, per_step=settings.batch, unit="images", console=console

@@ -90,8 +90,9 @@ class NoWriter:
 
 
 def kept_metrics(directory: Path, start_step: int) -> list[dict[str, Any]]:
-    """The records of a stage up to the step at which it goes on."""
-    return [record for record in read_metrics(directory / "metrics.jsonl") if record["step"] <= start_step]
+    """The records of a stage up to the step at which it goes on; none of a stage that begins anew."""
+    records = read_metrics(directory / "metrics.jsonl") if start_step else []
+    return [record for record in records if record["step"] <= start_step]
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

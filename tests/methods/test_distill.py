@@ -7,7 +7,10 @@ import pytest
 
 from jaxdiff.diffusion.gaussian import gaussian_from_covariance
 from jaxdiff.diffusion.noise import NatsNoise, NoiseDistribution
-from jaxdiff.methods import denoising, distill
+from jaxdiff.methods import denoising, distill, shared
+from jaxdiff.methods.shared import kind_of
+from jaxdiff.networks import build_network
+from jaxdiff.operators import build
 from tests.methods.linear_family import Linear, batch_of, minimise, one_level
 
 SIGMA = 0.7
@@ -48,3 +51,23 @@ def test_the_loss_is_the_divergence_in_nats(sigma_data):
     # EDM's law of ln sigma weighs the noise levels differently.
     other = untrained_loss(NoiseDistribution(-1.2, 1.2), sigma_data)
     assert abs(2 * (log_c_out[1] - log_c_out[0]) * other / divergence - 1) > 0.2
+
+
+def test_a_student_that_is_told_the_coverage_is_the_network_that_views_share_at_whole_images():
+    """To the last pixel: where the padding begins the network sees ones end."""
+    shape, noise = (6, 6, 1), NoiseDistribution(0.0, 1.0)
+    network = build_network("unet", 1, channels=4, channel_mults=(1, 2), norm="none", zero_init=False)
+    teacher = shared(network, noise, 0.6, [kind_of(build("identity", shape))])
+    x, sigma = jax.random.normal(jax.random.key(0), (3, *shape)), jnp.asarray([0.1, 1.0, 10.0])
+    student = distill(network, noise, 0.6, teacher.denoiser, told=True)
+    params = student.init(jax.random.key(1), batch_of(x))
+    params = jax.tree.map(lambda leaf: leaf + 0.1, params)
+    np.testing.assert_allclose(
+        student.denoiser(params)(x, sigma), teacher.denoiser(params)(x, sigma), atol=1e-5
+    )
+    copied = distill(network, noise, 0.6, teacher.denoiser(params), told=True)
+    assert float(copied.loss(params, batch_of(x), jax.random.key(2))[0]) < 1e-8
+    # Not told, it has fewer parameters, and these answer something else.
+    alone = distill(network, noise, 0.6, teacher.denoiser(params))
+    fewer = alone.init(jax.random.key(1), batch_of(x))
+    assert sum(map(jnp.size, jax.tree.leaves(fewer))) == sum(map(jnp.size, jax.tree.leaves(params))) - 9 * 4

@@ -13,9 +13,7 @@ from jaxdiff.methods.shared import (
     random_boxes,
     shared,
     view_denoiser,
-    whole_image_params,
 )
-from jaxdiff.networks import build_network
 from tests.methods.linear_family import LinearByCoverage, batch_of, minimise, one_level
 
 SHAPE, SIGMA, COUNT = (2, 2, 1), 0.7, 120_000
@@ -191,57 +189,3 @@ def test_errors_say_what_is_wrong():
         shared(LinearByCoverage(PATTERNS), one_level(SIGMA), 1.0, KINDS, boxes=0.5, least_side=0)
     with pytest.raises(ValueError, match="no kinds"):
         shared(LinearByCoverage(PATTERNS), one_level(SIGMA), 1.0, [])
-
-
-# --- a network of whole images alone --------------------------------------------------------------------------------
-
-
-def both_networks(network, shape):
-    """Parameters of the network that is told the coverage (no zeros among them), and shapes of one that is not."""
-    x, ones, key = jnp.zeros((1, *shape)), jnp.ones(1), jax.random.key(0)
-    told = jax.eval_shape(lambda: network.init(key, x, ones, {"image": x})["params"])
-    alone = jax.eval_shape(lambda: network.init(key, x, ones, None)["params"])
-    rng = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: 0.3 * rng.standard_normal(leaf.shape).astype(np.float32), told), alone
-
-
-def answers(network, params, shape, alone, channels):
-    """F(x, m = 1) of the shared network, and F(x) of the one of x alone."""
-
-    @jax.jit
-    def both(params, x, noise):
-        whole = whole_image_params(params, alone, channels)
-        told = network.apply({"params": params}, x, noise, {"image": jnp.ones_like(x)})
-        return told, network.apply({"params": whole}, x, noise)
-
-    x = np.random.default_rng(9).standard_normal((2, *shape)).astype(np.float32)
-    return both(params, x, np.full(2, 0.4, np.float32))
-
-
-def test_an_mlp_of_whole_images_answers_as_the_shared_one():
-    network, shape = build_network("mlp", 2, width=8, blocks=1), (3, 2, 2)
-    params, wanted = both_networks(network, shape)
-    told, alone = answers(network, params, shape, wanted, channels=2)
-    np.testing.assert_allclose(told, alone, atol=1e-5)
-
-
-@pytest.mark.parametrize("patch", [1, 2])
-def test_a_unet_of_whole_images_answers_as_the_shared_one_away_from_the_borders(patch):
-    network = build_network("unet", 2, channels=4, channel_mults=(1,), blocks=1, norm="none", patch=patch)
-    shape = (16 * patch, 16 * patch, 2)
-    params, wanted = both_networks(network, shape)
-    told, alone = answers(network, params, shape, wanted, channels=2)
-    # Six layers of 3 x 3: what the padding of the first one shows reaches six (patches of) pixels in.
-    inner = slice(6 * patch, -6 * patch)
-    np.testing.assert_allclose(told[:, inner, inner], alone[:, inner, inner], atol=1e-4)
-    assert np.abs(told - alone).max() > 1e-2  # and no further
-
-
-def test_another_network_is_no_network_of_whole_images():
-    shape = (4, 4, 1)
-    params, _ = both_networks(build_network("mlp", 1, width=8, blocks=1), shape)
-    _, wider = both_networks(build_network("mlp", 1, width=9, blocks=1), shape)
-    with pytest.raises(ValueError, match="the networks differ in ConditionEmbedding_0/Dense_0/bias, "):
-        whole_image_params(params, wider, 1)
-    with pytest.raises(ValueError, match="neither knows the coverage"):
-        whole_image_params(params, params, 1)

@@ -161,6 +161,22 @@ def test_best_is_the_moving_average_with_the_highest_score(tmp_path):
     assert_same_bits(state.best, state.ema)
 
 
+def test_what_a_stage_begins_with_may_stay_the_best(tmp_path):
+    worse_and_worse = stage()._replace(
+        tune=lambda frozen, params: -jnp.sum(jnp.square(params["Dense_0"]["bias"])), tune_start=True
+    )
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"step": 0, "tuning_score": 1.0}\n'
+    )  # of a run killed before it saved
+    state = train_stage(worse_and_worse, jax.random.key(0), tmp_path)
+    init_key, _ = jax.random.split(jax.random.key(0))
+    assert int(state.best_step) == 0 and int(state.step) == 10
+    assert_same_bits(state.best, factory({}).init(init_key, worse_and_worse.example))
+    assert float(np.abs(state.ema["Dense_0"]["bias"]).max()) > 0
+    scores = [r["step"] for r in read_metrics(tmp_path / "metrics.jsonl") if "tuning_score" in r]
+    assert scores == [0, 5, 10]
+
+
 def test_patience_stops_a_stage_that_does_not_get_better(tmp_path):
     worse_and_worse = stage(steps=40, patience=2)._replace(
         tune=lambda frozen, params: -jnp.sum(jnp.square(params["Dense_0"]["bias"]))
