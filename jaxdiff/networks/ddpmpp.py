@@ -24,7 +24,7 @@ import numpy as np
 
 from jaxdiff.networks.attention import attend
 from jaxdiff.networks.convolution import Conv
-from jaxdiff.networks.layers import check_condition, pad_to_multiple
+from jaxdiff.networks.layers import check_channel_mults, check_condition, pad_to_multiple
 
 GROUPS, LEAST_IN_GROUP, EPSILON = 32, 4, 1e-6
 LOWEST_FREQUENCY = 1e-4
@@ -136,10 +136,7 @@ class DDPMpp(nn.Module):
 
     def __post_init__(self):
         levels = len(self.channel_mults)
-        if not levels or min(self.channel_mults) < 1:
-            raise ValueError(
-                "ddpmpp: channel_mults needs one entry from 1 up for each level, such as (2, 2, 2)"
-            )
+        check_channel_mults("ddpmpp", self.channel_mults, "(2, 2, 2)")
         if self.blocks < 1:
             raise ValueError(f"ddpmpp: blocks must be at least 1, got {self.blocks}")
         if self.channels < 4 or self.channels % 2:

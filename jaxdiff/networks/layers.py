@@ -1,6 +1,6 @@
 """The parts that the networks share: normalization, scale and shift, the condition, space to depth."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import flax.linen as nn
 import jax
@@ -25,6 +25,14 @@ def check_condition(cond: Mapping[str, jax.Array] | None, num_classes: int | Non
     if cond.get("label") is not None and num_classes is None:
         raise ValueError("network: a label was given to a network without classes; set num_classes")
     return cond
+
+
+def check_channel_mults(network: str, mults: Sequence[int], example: str) -> None:
+    """Raises ValueError where `mults` are not whole numbers from 1 up, one for each level."""
+    if not mults or not all(isinstance(mult, int) and mult >= 1 for mult in mults):
+        raise ValueError(
+            f"{network}: channel_mults needs a whole number from 1 up for each level, such as {example}; got {mults}"
+        )
 
 
 def normalize(x: jax.Array, norm: str, dtype: jnp.dtype) -> jax.Array:

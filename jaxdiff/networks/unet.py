@@ -21,6 +21,7 @@ from jaxdiff.networks.convolution import Conv
 from jaxdiff.networks.embeddings import ConditionEmbedding
 from jaxdiff.networks.layers import (
     NORMS,
+    check_channel_mults,
     check_condition,
     depth_to_space,
     normalize,
@@ -91,9 +92,9 @@ class UNet(nn.Module):
         forward_mode: allow `jax.jvp`, at the price of slow training inside loops on the CPU (see
             convolution.py).
 
-    Raises ValueError for an unknown norm, no levels, a level of attention that does not exist, patch or
-    blocks below 1. Sizes that `patch * 2^(levels - 1)` does not divide are padded at the bottom and right
-    with the edge's values, and cropped back.
+    Raises ValueError for an unknown norm, no levels, a level without channels, a level of attention that
+    does not exist, patch or blocks below 1. Sizes that `patch * 2^(levels - 1)` does not divide are padded at
+    the bottom and right with the edge's values, and cropped back.
     """
 
     out_channels: int
@@ -112,8 +113,7 @@ class UNet(nn.Module):
     def __post_init__(self):
         registry.lookup(dict.fromkeys(NORMS), self.norm, "norm")
         levels = len(self.channel_mults)
-        if not levels:
-            raise ValueError("unet: channel_mults needs one entry for each level, such as (1, 2)")
+        check_channel_mults("unet", self.channel_mults, "(1, 2)")
         if self.patch < 1 or self.blocks < 1:
             raise ValueError(f"unet: patch and blocks must be at least 1, got {self.patch} and {self.blocks}")
         if any(not 0 <= level < levels for level in self.attention):

@@ -79,8 +79,8 @@ def test_any_size_and_forward_mode():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ({"channel_mults": ()}, "channel_mults needs one entry from 1 up for each level"),
-        ({"channel_mults": (2, 0)}, "channel_mults needs one entry from 1 up"),
+        ({"channel_mults": ()}, "channel_mults needs a whole number from 1 up for each level"),
+        ({"channel_mults": (2, 0)}, "channel_mults needs a whole number from 1 up"),
         ({"blocks": 0}, "blocks must be at least 1"),
         ({"channels": 5}, "channels must be even and at least 4, got 5"),
         ({"attention": (3,)}, "must be levels from 0 to 2"),

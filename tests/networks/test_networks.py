@@ -175,7 +175,12 @@ def test_learns_a_shift_that_depends_on_the_noise(name):
         ({"name": "unet", "chanels": 8}, "unknown unet argument 'chanels'; did you mean 'channels'"),
         ({"name": "mlp", "dtype": "float23"}, "unknown mlp dtype 'float23'; did you mean 'float32'"),
         ({"name": "unet", "norm": "batch"}, "unknown norm 'batch'.*group, none, rms"),
-        ({"name": "unet", "channel_mults": ()}, "channel_mults needs one entry for each level"),
+        (
+            {"name": "unet", "channel_mults": ()},
+            "unet: channel_mults needs a whole number from 1 up for each",
+        ),
+        ({"name": "unet", "channel_mults": (0,)}, r"such as \(1, 2\); got \(0,\)"),
+        ({"name": "unet", "channel_mults": (1, 1.5)}, r"got \(1, 1.5\)"),
         ({"name": "unet", "attention": [2]}, "attention=.2,. must be levels from 0 to 1"),
         ({"name": "unet", "patch": 0}, "patch and blocks must be at least 1"),
     ],
