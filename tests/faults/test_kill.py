@@ -1,5 +1,6 @@
 """SIGKILL at random moments, many of them during a save: the run ends with the bits of one that nobody disturbed."""
 
+import os
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,7 @@ import pytest
 
 from tests.faults import harness
 
-KILLS = 100
+KILLS = int(os.environ.get("JAXDIFF_KILLS", 100))
 WORKERS = 2  # runs at a time
 WHOLE_SECONDS = 14.0  # about what an undisturbed run takes
 KILLS_EACH = 15  # after so many a run is left in peace, so that several are compared however slow the machine
@@ -58,7 +59,7 @@ def worker(folder, kills, seed, expected):
 
 
 @pytest.mark.slow
-def test_killed_at_100_random_moments_a_run_ends_with_the_same_bits(tmp_path, expected, record_property):
+def test_killed_at_random_moments_a_run_ends_with_the_same_bits(tmp_path, expected, record_property):
     with ThreadPoolExecutor(WORKERS) as pool:
         jobs = [
             pool.submit(worker, tmp_path / f"worker{i}", KILLS // WORKERS, i, expected)
@@ -69,4 +70,5 @@ def test_killed_at_100_random_moments_a_run_ends_with_the_same_bits(tmp_path, ex
     record_property("kills during a save", total["saving"])
     record_property("kills at other moments", total["anywhere"])
     record_property("runs compared bit for bit after kills", total["runs"])
-    assert total["saving"] + total["anywhere"] == KILLS and total["saving"] >= 20 and total["runs"] >= 8
+    assert total["saving"] + total["anywhere"] == KILLS
+    assert total["saving"] >= KILLS / 5 and total["runs"] >= KILLS // 12
