@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,9 +86,14 @@ def steps(workdir: Path, stage: str = STAGES[-1]) -> list[int]:
     return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
 
 
-def saving(workdir: Path) -> bool:
-    """Whether a checkpoint is being written."""
-    return any(any(checkpoints(workdir, stage).glob(UNNAMED)) for stage in STAGES)
+def unnamed(workdir: Path) -> set[tuple[Path, int]]:
+    """Checkpoints that are being written, or that a kill left so: path and inode."""
+    found = set()
+    for stage in STAGES:
+        for path in checkpoints(workdir, stage).glob(UNNAMED):
+            with suppress(FileNotFoundError):  # it has been given its name, or tidied up, in between
+                found.add((path, path.stat().st_ino))
+    return found
 
 
 def _leaves(tree, path=""):

@@ -18,14 +18,19 @@ KILLS_EACH = 15  # after so many a run is left in peace, so that several are com
 def hurt(workdir, rng):
     """Start or go on with a run and kill it.
 
-    Every other kill waits for a save and strikes within it, the others come at any moment of the run.
+    Two of three kills wait for a save and strike within it, the others come at any moment of the run.
 
     Returns:
       'saving' or 'anywhere' as the kill found the run, 'done' where the run was over first.
     """
+    left = harness.unnamed(workdir)  # by an earlier kill, until this run tidies up
+
+    def saving():
+        return bool(harness.unnamed(workdir) - left)
+
     process = harness.start(workdir)
-    if rng.random() < 0.5:
-        if harness.wait_until(lambda: harness.saving(workdir), process):
+    if rng.random() < 2 / 3:
+        if harness.wait_until(saving, process):
             time.sleep(rng.uniform(0.0, 0.02))
     else:
         moment = time.monotonic() + rng.uniform(0.0, WHOLE_SECONDS)
@@ -36,8 +41,7 @@ def hurt(workdir, rng):
         assert ended.code == 0, ended.output
         return found
     harness.kill(process)
-    # What is left of a save is there until the next run tidies up.
-    return "saving" if harness.saving(workdir) else found
+    return "saving" if saving() else found
 
 
 def worker(folder, kills, seed, expected):
