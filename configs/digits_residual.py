@@ -5,7 +5,7 @@ Command:  python launch.py --config=configs/digits_residual.py
           python launch.py --config=configs/digits_residual.py:tiny   (the same pipeline in a minute, for a look)
           python launch.py --config=configs/digits_residual.py:rivals (also: EM from the views, fine-tuning, a cascade,
                                                                        clean_only with tuned regularisation)
-Cost:     about 6 minutes on 2 CPU cores; 1.4 GB (measured).
+Cost:     6 to 9 minutes on 2 CPU cores; 1.4 GB (measured).
 Figures:  nats over the Gaussian, seeds 0, 1, 2, measured: residual 342.6, 343.4, 345.3; views_only 341.7, 342.5, 344.5;
           clean_only 329.3, 327.3, 326.5. Paired differences and intervals in the README.
 """
