@@ -71,8 +71,8 @@ class Model(NamedTuple):
 
     def apply(self, params: Any, x: jax.Array, sigma: jax.Array) -> jax.Array:
         """D(x, sigma) with these parameters: for `jax.jit` with the parameters as an argument."""
-        raw = raw_network(self.network, params)
-        return precondition(whole(raw) if self.told else raw, self.sigma_data)(x, sigma)
+        denoise = precondition(raw_network(self.network, params), self.sigma_data)
+        return denoise(x, sigma, whole(x) if self.told else None)
 
     def denoiser(self, x: jax.Array, sigma: jax.Array) -> jax.Array:
         """E[X | X + sigma Z = x]: x (B, H, W, C) for images in [-1, 1], sigma (B,); of the shape of x.

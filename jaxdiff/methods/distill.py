@@ -20,8 +20,6 @@ A student whose network is told what it sees (`told`) is told 1 everywhere: the 
 whole images, can so be where it starts (`methods/shared.py`).
 """
 
-from collections.abc import Callable
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -32,9 +30,9 @@ from jaxdiff.methods.base import Denoiser, Method, mean_square, raw_network
 from jaxdiff.networks import init_key
 
 
-def whole(raw: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """F(x, c_noise, cond) of a network that is told the coverage, told that x is a whole image: m = 1."""
-    return lambda x, c_noise, cond: raw(x, c_noise, {"image": jnp.ones_like(x)})
+def whole(x: jax.Array) -> dict[str, jax.Array]:
+    """The condition that tells a network of the coverage that x are whole images: m = 1."""
+    return {"image": jnp.ones_like(x)}
 
 
 def distill(
@@ -55,12 +53,12 @@ def distill(
     """
 
     def student_of(params, dropout_key=None):
-        raw = raw_network(network, params, dropout_key)
-        return precondition(whole(raw) if told else raw, sigma_data)
+        denoise = precondition(raw_network(network, params, dropout_key), sigma_data)
+        return lambda x, sigma: denoise(x, sigma, whole(x) if told else None)
 
     def init(key, batch):
         sigma = noise.sample_sigma(key, batch.y.shape[0])
-        condition = {"image": jnp.ones_like(batch.y)} if told else None
+        condition = whole(batch.y) if told else None
         return network.init(init_key(key), batch.y, sigma, condition, train=False)["params"]
 
     def loss(params, batch, key):

@@ -35,7 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff.diffusion.noise import NoiseDistribution, edm_weight, expand
-from jaxdiff.diffusion.preconditioning import edm_preconditioning
+from jaxdiff.diffusion.preconditioning import precondition
 from jaxdiff.methods.base import Denoiser, Method, Params, raw_network
 from jaxdiff.methods.matching import asked
 from jaxdiff.networks import init_key
@@ -127,14 +127,8 @@ def random_boxes(key: jax.Array, count: int, shape: tuple[int, ...], least_side:
 
 def conditioned(network: nn.Module, sigma_data: float, params: Params, dropout_key: jax.Array | None = None):
     """D(u, s, m), preconditioned as EDM: lifted noisy view u and coverage m (B, H, W, C), noise of a pixel s (B,)."""
-    apply = raw_network(network, params, dropout_key)
-
-    def denoise(u, s, coverage):
-        scale = edm_preconditioning(s, sigma_data)
-        raw = apply(expand(scale.c_in, u) * u, scale.c_noise, {"image": coverage})
-        return expand(scale.c_skip, u) * u + expand(scale.c_out, u) * raw
-
-    return denoise
+    denoise = precondition(raw_network(network, params, dropout_key), sigma_data)
+    return lambda u, s, coverage: denoise(u, s, {"image": coverage})
 
 
 def shared(

@@ -66,7 +66,7 @@ def worker(folder, kills, seed, expected):
 def test_killed_at_random_moments_a_run_ends_with_the_same_bits(tmp_path, expected, record_property):
     with ThreadPoolExecutor(WORKERS) as pool:
         jobs = [
-            pool.submit(worker, tmp_path / f"worker{i}", KILLS // WORKERS, i, expected)
+            pool.submit(worker, tmp_path / f"worker{i}", (KILLS + i) // WORKERS, i, expected)
             for i in range(WORKERS)
         ]
         counts = [job.result() for job in jobs]

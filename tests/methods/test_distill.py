@@ -67,7 +67,7 @@ def test_a_student_that_is_told_the_coverage_is_the_network_that_views_share_at_
     )
     copied = distill(network, noise, 0.6, teacher.denoiser(params), told=True)
     assert float(copied.loss(params, batch_of(x), jax.random.key(2))[0]) < 1e-8
-    # Not told, it has fewer parameters, and these answer something else.
+    # Not told, it has as many parameters less as the first layer has for the coverage.
     alone = distill(network, noise, 0.6, teacher.denoiser(params))
     fewer = alone.init(jax.random.key(1), batch_of(x))
     assert sum(map(jnp.size, jax.tree.leaves(fewer))) == sum(map(jnp.size, jax.tree.leaves(params))) - 9 * 4
