@@ -462,7 +462,8 @@ def get_config() -> ConfigDict:
         {"clean": 1.0}
     )  # of one image, in any money; a SOURCE costs what a clean one does
     worth.spend = 100.0  # money to be spent
-    worth.budget_minutes = 0.0  # 0: the whole grid
+    # of runs, over all calls of the command up to one that comes to its end; 0: as long as the whole grid takes
+    worth.budget_minutes = 0.0
     worth.margin = 1.15  # a run is started where there is time left for this much of the longest so far
     worth.resamples = 400  # bootstrap refits of each law
 

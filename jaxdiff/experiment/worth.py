@@ -5,13 +5,12 @@ For every source (a view of the config), number of clean images, number of the s
 sources). With a source, the method 'shared' trains for longer (`config.worth.on_top`): its measurements come on top of
 as many looks at the clean images, or a price would also hold what it costs to look at these less often. The order is
 nested, so that stopping early, or `config.worth.budget_minutes`, gives the best design that there was time for; going
-on later loses nothing.
+on later loses nothing (what a call that was cut off had used of its time is `budget`'s).
 """
 
 import json
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +26,8 @@ from jaxdiff.evaluation.price_list import source_entry
 from jaxdiff.evaluation.runs import FEWEST_CELLS
 from jaxdiff.evaluation.worth import Worth, assess
 from jaxdiff.experiment.arrays import write_atomically
-from jaxdiff.experiment.cells import Cell, read_cell, run_cells, worker_count
+from jaxdiff.experiment.budget import Budget
+from jaxdiff.experiment.cells import Cell, is_done, read_cell, run_cells, worker_count
 from jaxdiff.experiment.checks import ConfigError, choose
 from jaxdiff.experiment.compare import clean_counts
 from jaxdiff.experiment.data import open_clean
@@ -38,7 +38,7 @@ from jaxdiff.methods.shared import clean_odds
 from jaxdiff.progress import StageProgress
 from jaxdiff.report.terminal import print_worth
 from jaxdiff.report.worth_page import write_worth_page
-from jaxdiff.training.stopping import StopRequest
+from jaxdiff.training.stopping import Interrupted, StopRequest
 
 
 class Point(NamedTuple):
@@ -211,12 +211,20 @@ def run(
     if not config.data.reference:
         raise ConfigError("config.data.reference: prices need a Gaussian that is the same for all runs")
     cells, minutes = cells_of(config, config_name), config.worth.budget_minutes
-    deadline = _deadline(minutes, config.worth.margin)
+    ran = [read_cell(cell, workdir)[0]["seconds"] for cell in cells.values() if is_done(cell, workdir)]
+    budget = Budget(workdir / "budget.json", minutes, config.worth.margin, max(ran, default=0.0))
     workers = worker_count(config.compare.workers, jax.default_backend())
     until = f"as many as {minutes:g} minutes allow" if minutes > 0 else "all of them"
+    if budget.before:
+        until += f" ({budget.before / 60:.0f} are used: the last call was cut off)"
     console.print(f"{len(cells)} runs, {until}, {workers} at a time, in {workdir}", highlight=False)
     with StopRequest().listening() as stop:
-        done = run_cells(list(cells.values()), workdir, workers, console, stop, deadline)
+        try:
+            done = run_cells(list(cells.values()), workdir, workers, console, stop, budget.allows)
+        except Interrupted:
+            budget.keep()
+            raise
+    budget.settle()
     worth = {"command": " ".join(command_line), **summarise(config, cells, done, workdir, console)}
     text = json.dumps(worth, indent=1)
     write_atomically(workdir / "worth.json", lambda path: path.write_text(text))
@@ -225,17 +233,3 @@ def run(
         console.print(f"{len(done)} of {len(cells)} runs: the same command goes on where this one stopped.")
     print_worth(worth, page, console)
     return 0
-
-
-def _deadline(minutes: float, margin: float) -> Callable[[float], bool] | None:
-    """(longest run so far in seconds) -> whether there is time for `margin` of it; None without a budget.
-
-    Raises:
-      ConfigError: a margin below 1, with which most runs would end after the budget.
-    """
-    if margin < 1:
-        raise ConfigError(f"config.worth.margin: at least 1, got {margin:g}; nearest valid: 1")
-    if minutes <= 0:
-        return None
-    end = time.monotonic() + 60 * minutes
-    return lambda longest: time.monotonic() + margin * longest < end

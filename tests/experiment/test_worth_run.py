@@ -1,27 +1,82 @@
 """The price list's runs: when one more is started. What is made of them: tests/evaluation/test_worth.py."""
 
+import io
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from configs import digits_compare
-from jaxdiff.experiment import worth
+from jaxdiff.experiment import budget, worth
 from jaxdiff.experiment.checks import ConfigError
+from jaxdiff.training.stopping import Interrupted
 
 
-def test_a_run_is_started_where_there_is_time_for_it(monkeypatch):
+@pytest.fixture
+def clock(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(worth, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    in_time = worth._deadline(10.0, 1.5)
+    monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def test_a_run_is_started_where_there_is_time_for_it(clock, tmp_path):
+    in_time = budget.Budget(tmp_path / "budget.json", 10.0, 1.5).allows
     assert in_time(399.0) and not in_time(401.0)  # 1.5 times of it in 600 seconds
-    now[0] += 300
+    clock[0] += 300
     assert in_time(199.0) and not in_time(201.0)
-    assert worth._deadline(0.0, 1.5) is None
+    # What an earlier call's longest run took counts as well.
+    assert not budget.Budget(tmp_path / "budget.json", 10.0, 1.5, longest=401.0).allows(0.0)
+    assert budget.Budget(tmp_path / "none.json", 0.0, 1.5).allows(1e9)
+    assert not (tmp_path / "none.json").exists()
 
 
-def test_a_margin_below_one_is_refused():
+def test_a_call_that_was_cut_off_has_used_its_time(clock, tmp_path):
+    path = tmp_path / "budget.json"
+    first = budget.Budget(path, 10.0, 1.0)
+    clock[0] += 200
+    assert first.allows(0.0)  # written down here, whatever happens next
+    clock[0] += 5000  # no call at all
+    second = budget.Budget(path, 10.0, 1.0)
+    assert second.used == 200.0 and second.allows(399.0) and not second.allows(401.0)
+    clock[0] += 100
+    second.keep()
+    assert budget.Budget(path, 10.0, 1.0).used == 300.0
+    second.settle()
+    assert budget.Budget(path, 10.0, 1.0).used == 0.0
+
+
+def test_the_price_list_goes_on_with_what_is_left_of_its_time(clock, tmp_path, monkeypatch):
+    config = digits_compare.get_config("tiny")
+    config.worth.budget_minutes = 10.0
+    seen = []
+
+    def cut_off(cells, root, workers, console, stop, allows):
+        seen.append(allows(0.0))
+        clock[0] += 240
+        raise Interrupted("Stopped")
+
+    def without_time(cells, root, workers, console, stop, allows):
+        seen.append((allows(359.0 / config.worth.margin), allows(361.0 / config.worth.margin)))
+        return []
+
+    console = Console(file=io.StringIO(), width=200)
+    given = (config, "configs/digits_compare.py:tiny", tmp_path, console, ["launch.py"])
+    monkeypatch.setattr(worth, "run_cells", cut_off)
+    with pytest.raises(Interrupted):
+        worth.run(*given)
+    monkeypatch.setattr(worth, "run_cells", without_time)
+    monkeypatch.setattr(worth, "summarise", lambda *_: {})
+    monkeypatch.setattr(worth, "write_worth_page", lambda *_: None)
+    monkeypatch.setattr(worth, "print_worth", lambda *_: None)
+    assert worth.run(*given) == 0
+    assert seen == [True, (True, False)]
+    assert "as many as 10 minutes allow (4 are used: the last call was cut off)" in console.file.getvalue()
+    assert not (tmp_path / "budget.json").exists()
+
+
+def test_a_margin_below_one_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"config.worth.margin: at least 1, got 0.9"):
-        worth._deadline(10.0, 0.9)
+        budget.Budget(tmp_path / "budget.json", 10.0, 0.9)
 
 
 def test_a_grid_too_small_for_a_law_is_refused_before_anything_runs():
