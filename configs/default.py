@@ -353,19 +353,25 @@ def get_config() -> ConfigDict:
     shared.clean_weight = 4.0
     shared.boxes = 0.0  # probability that only a random rectangle of an example is shown
     shared.least_side = 4  # of such a rectangle, in pixels
-    shared.em = em()  # laps > 1: the views' measurements are completed by draws of the lap before, and
+    shared.em = em()  # laps > 1: the views' measurements are completed by draws of the lap before
     shared.em.laps = 1
-    # > 0: before the first lap, matched views (`matches`) by draws of a Gaussian fitted to all views and the clean
-    # examples by so many laps of EM
-    shared.em.gaussian_laps = 0
+    shared.em.gaussian_laps = 0  # of no use here: parts are matched by `shared.law`
+    # > 0: before the first lap, views that show the two parts of the image are matched (`matches`) by the likelihood
+    # under a mixture of Gaussians (PPCA), fitted to all views and the clean examples by so many laps of EM
+    shared.law = law = ConfigDict()
+    law.laps = 0
+    law.components = 20
+    law.rank = 16
+    law.prior = 10.0  # how many examples the prior of its loadings counts for
     # what else changes in laps after the first: their steps (each), and dropout, which completed images make needless
     shared.later = stage()
     shared.completed_share = 0.6  # where images are completed, they are this share of what is not clean, and
     shared.later_clean_weight = 2.0  # the weight of clean ones is this
-    # Where two views show the two parts of the image, each measured part is put beside so many measured other parts,
-    # whose completions resemble its own, and the network learns these images whole; 0: completed by draws only
+    # Where two views show the two parts of the image, each measured part is put beside so many measured other parts
+    # that it fits, by the law before the first lap and by draws later, and the network learns these images whole; 0:
+    # completed by draws only
     shared.matches = 0
-    shared.seam_weight = 15.0  # of the pixels at the border of the parts, in that resemblance
+    shared.seam_weight = 15.0  # of the pixels at the border of the parts, in the resemblance of draws
     # Whether these pixels are asked for as well: there the parts fit worst
     shared.ask_border = False
 

@@ -137,7 +137,7 @@ def shared(config: ConfigDict) -> None:
     config.composition.candidates = ("gaussian", "fusion", "anchored", "shared")
     config.shared.train.steps = STEPS
     light(config.shared)
-    config.shared.em.update(gaussian_laps=4, rank=48)
+    config.shared.law.laps = 80
     config.shared.matches = 16
     config.shared.completed_share = 0.95
     config.shared.later_clean_weight = 4.0
@@ -251,6 +251,7 @@ def tiny(config: ConfigDict) -> ConfigDict:
         config.views[name].em.update(laps=1, gaussian_laps=1, rank=4, examples=8, batch=8, steps=3)
         config.views[name].train.steps = 6
     learnt = ("shared", "residual", "completed", "clean_only", "finetune", "cascade")
+    config.shared.law.update(laps=min(2, config.shared.law.laps), components=2, rank=4)
     for part in (*(config[name] for name in learnt), config.shared.later):
         part.train.update(steps=6, tune_every=3)
     config.completed.em.update(laps=1, examples=8, batch=8, steps=3)

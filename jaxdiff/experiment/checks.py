@@ -103,6 +103,11 @@ def check_names(config: ConfigDict) -> None:
                 f"config.views.{name}.em.gaussian_laps: 'em' starts from a Gaussian; at least 1, got 0"
             )
     shared = config.shared
+    if shared.em.gaussian_laps:
+        raise ConfigError(
+            "config.shared.em.gaussian_laps: parts are matched by the mixture of config.shared.law; nearest valid: 0, "
+            f"got {shared.em.gaussian_laps}"
+        )
     if not min(shared.clean_weight, shared.later_clean_weight) > 0 or not 0 < shared.completed_share < 1:
         raise ConfigError(
             "config.shared: clean_weight and later_clean_weight must be positive, and completed_share lie between 0 "

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from jaxdiff.data.mixture import array_dataset
 from jaxdiff.diffusion.gaussian import Gaussian
-from jaxdiff.diffusion.gaussian_em import Chunk, fit_gaussian_em, posterior_draws
+from jaxdiff.diffusion.gaussian_em import fit_gaussian_em
 from jaxdiff.diffusion.noise import karras_schedule
 from jaxdiff.evaluation.flops import count_flops
 from jaxdiff.experiment.arrays import is_there, load_arrays, write_atomically
@@ -24,6 +24,7 @@ from jaxdiff.progress import StageProgress
 from jaxdiff.sampling import replacement_draw
 from jaxdiff.training.processes import wait_for_all
 
+SHARED_LAW = "shared_law.npz"  # in fits/: what matches the parts for the first lap of a shared network
 Denoise = Callable[[Any, jax.Array, jax.Array], jax.Array]  # (arrays, x, sigma) -> denoised
 
 
@@ -50,9 +51,6 @@ def gaussian_of_measurements(
 
 @partial(jax.jit, static_argnames=("denoise", "settings"))
 def _complete(denoise, settings, arrays, operator, measurement, key, rows):
-    if denoise is None:
-        chunk = Chunk(operator.with_params(measurement.params), measurement.y, measurement.sigma_y)
-        return posterior_draws(arrays, chunk, jax.random.fold_in(key, rows[0]))[0]
     sigmas = karras_schedule(settings.steps, settings.sigma_min, settings.sigma_max, settings.rho)
 
     def denoiser(x, sigma):
@@ -76,7 +74,7 @@ def _complete(denoise, settings, arrays, operator, measurement, key, rows):
 def completed_images(
     path: Path,
     name: str,
-    denoise: Denoise | None,
+    denoise: Denoise,
     arrays: Any,
     operator: LinearOperator,
     data: StageData,
@@ -89,8 +87,7 @@ def completed_images(
     Args:
       path: .npz; read where it is there already.
       name: for the progress bar.
-      denoise: (arrays, x, sigma) -> D(x, sigma); one function object for all calls with the same program. None:
-        `arrays` is a `Gaussian`, of which the draws are exact.
+      denoise: (arrays, x, sigma) -> D(x, sigma); one function object for all calls with the same program.
       arrays: what it needs.
       operator: of the measurements, its parameters come with them.
       data: the measurements.
@@ -120,7 +117,7 @@ def completed_views(
     folder: Path,
     stage: str,
     lap: int,
-    denoise: Denoise | None,
+    denoise: Denoise,
     arrays: Any,
     views: Sequence[ViewPlan],
     data: Mapping[str, StageData],
@@ -160,6 +157,9 @@ def completion_flops(workdir: Path, stage: str) -> float:
     prefix = f"{name}_*" if name in ("completed", "shared") else f"em_{name.removeprefix('view/')}"
     found = sorted((workdir / "fits").glob(f"{prefix}_lap*.npz"))
     laps = sorted({path.stem.rpartition("_lap")[2] for path in found}, key=int)
+    law = workdir / "fits" / SHARED_LAW
+    if name == "shared" and law.exists() and lap in ("1", "") and not (laps and not lap):
+        return float(load_arrays(law)["flops"])
     if not laps or not (name in ("completed", "shared") or name.startswith("view/")):
         return 0.0
     mine = lap or laps[-1]

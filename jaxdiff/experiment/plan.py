@@ -19,7 +19,7 @@ from jaxdiff.experiment.checks import (
     check_names,
     merge,
 )
-from jaxdiff.experiment.plan_types import EmPlan, Plan, SharedPlan, StagePlan, ViewPlan
+from jaxdiff.experiment.plan_types import EmPlan, LawPlan, Plan, SharedPlan, StagePlan, ViewPlan
 from jaxdiff.methods.consistency import Consistency
 from jaxdiff.methods.matching import asked, complementary
 from jaxdiff.methods.shared import kind_of
@@ -31,6 +31,7 @@ from jaxdiff.training.state import OptimizerSettings
 __all__ = [
     "ConfigError",
     "EmPlan",
+    "LawPlan",
     "Plan",
     "SharedPlan",
     "StagePlan",
@@ -163,10 +164,16 @@ def _made_pairs(config: ConfigDict, views: Sequence[ViewPlan]) -> tuple[tuple[in
 def _check_matches(config: ConfigDict, views: Sequence[ViewPlan]) -> None:
     operators = [view.operator for view in views]
     pairs = matched_pairs(operators, config.shared.matches)
-    if views and config.shared.em.gaussian_laps and not pairs:
+    if views and config.shared.law.laps and not pairs:
         raise ConfigError(
-            "config.shared.em.gaussian_laps: the Gaussian is for matching views that show the two parts of an image "
+            "config.shared.law.laps: the law is for matching views that show the two parts of an image "
             "(shared.matches > 0), and there are none; nearest valid: 0"
+        )
+    most = min((math.prod(operator.in_shape) - 1 for operator in operators), default=config.shared.law.rank)
+    if pairs and config.shared.law.laps and config.shared.law.rank > most:
+        raise ConfigError(
+            f"config.shared.law.rank: an image has {most + 1} values; nearest valid: {most}, got "
+            f"{config.shared.law.rank}"
         )
     for pair in pairs:
         if config.shared.ask_border:
@@ -305,6 +312,7 @@ def make_plan(
         shared=SharedPlan(
             **{key: config.shared[key] for key in SHOWN},
             later=_later_stage(config, channels, sloped) if "shared" in stages else None,
+            law=LawPlan(**config.shared.law.to_dict()),
             em=EmPlan(**config.shared.em.to_dict()),
         ),
         cascade_view=_chosen_view(config, "cascade", own, "a view of the method 'denoising'"),

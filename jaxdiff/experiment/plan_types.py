@@ -41,6 +41,16 @@ class EmPlan:
 
 
 @dataclasses.dataclass(frozen=True)
+class LawPlan:
+    """The mixture of Gaussians that says which parts fit; see configs/default.py for the keys."""
+
+    laps: int
+    components: int
+    rank: int
+    prior: float
+
+
+@dataclasses.dataclass(frozen=True)
 class ViewPlan:
     """One view: its operator, the method that learns it, and the stage's budget."""
 
@@ -90,6 +100,7 @@ class SharedPlan:
     seam_weight: float
     ask_border: bool
     later: StagePlan | None  # laps after the first
+    law: LawPlan
     em: EmPlan
 
 

@@ -46,6 +46,7 @@ EM = {
 }
 PRICES = {"penalty": NOT_NEGATIVE, "jacobian_penalty": NOT_NEGATIVE}
 MADE = {"made_penalty": NOT_NEGATIVE, "made_share": Range(0, 1, above=True, below=True)}
+LAW = {**dict.fromkeys(("components", "rank"), ONE), "laps": NOT_NEGATIVE, "prior": NOT_NEGATIVE}
 PARTS = {
     "data": {
         **dict.fromkeys(
@@ -92,6 +93,7 @@ def _parts(config: ConfigDict) -> Iterator[tuple[str, Mapping[str, Any], Mapping
         yield f"{path}.network".lstrip("."), _at(config, f"{path}.network"), NETWORK
     for path in ("shared.em", "completed.em", *(f"{view}.em" for view in views)):
         yield path, _at(config, path), EM
+    yield "shared.law", config.shared.law, LAW
     for path in views:
         yield path, _at(config, path), VIEW
     for path, ranges in PARTS.items():

@@ -10,10 +10,12 @@ import numpy as np
 from jaxdiff import operators
 from jaxdiff.data.mixture import annotated, array_dataset, concatenated, repeated
 from jaxdiff.diffusion.gaussian import Gaussian
+from jaxdiff.diffusion.ppca_mixture import Lifted, PPCAMixture, fit_ppca_mixture, log_ratio
 from jaxdiff.experiment import learners, model, tuning
 from jaxdiff.experiment.arrays import saved
 from jaxdiff.experiment.checks import FoundInTraining
 from jaxdiff.experiment.completing import (
+    SHARED_LAW,
     as_clean,
     completed_images,
     completed_views,
@@ -21,12 +23,13 @@ from jaxdiff.experiment.completing import (
 )
 from jaxdiff.experiment.data import StageData, mapped, restored_data, training_data
 from jaxdiff.experiment.parts import Parts
-from jaxdiff.experiment.plan import SharedPlan, ViewPlan, matched_pairs, with_steps
+from jaxdiff.experiment.plan import SharedPlan, ViewPlan, matched_pairs, operator_rank, with_steps
 from jaxdiff.experiment.stages import Run, gaussian_denoised, stage_key, train_one, with_stacking
 from jaxdiff.methods.finetune import finetune
-from jaxdiff.methods.matching import matched
+from jaxdiff.methods.matching import draw_distances, matched
 from jaxdiff.methods.omni import minimum_sigma
 from jaxdiff.methods.shared import clean_odds, kind_of
+from jaxdiff.operators import LinearOperator
 
 LEVELS = 25  # noise levels at which omni's classifier is looked at
 HELD_BACK = 5  # every so-many-th example of a source is kept from its classifier, to look at it
@@ -84,10 +87,10 @@ def shared_data(run: Run, completed: Mapping[int, np.ndarray]) -> StageData:
 
 
 def completed_for_shared(
-    views: Sequence[ViewPlan], shown: SharedPlan, draws: Sequence[np.ndarray], matched_only: bool = False
+    views: Sequence[ViewPlan], shown: SharedPlan, draws: Sequence[np.ndarray]
 ) -> dict[int, np.ndarray]:
     """Completed images by source number (`learners.shared_method`): views that show the two parts of the image are
-    matched where `shown.matches` asks for it; of every other view, the draws, unless `matched_only`.
+    matched where `shown.matches` asks for it; of every other view, the draws.
 
     Args:
       views: the views of the method 'shared'.
@@ -98,30 +101,55 @@ def completed_for_shared(
     found = {
         1 + len(views) + number: images
         for number, images in enumerate(draws)
-        if not matched_only and not any(number in pair for pair in pairs)
+        if not any(number in pair for pair in pairs)
     }
     for number, (first, second) in enumerate(pairs):
         part = kind_of(views[first].operator).coverage
-        images = matched(draws[first], draws[second], part, shown.matches, shown.seam_weight)
-        found[1 + 2 * len(views) + number] = images
+        cost = draw_distances(draws[first], draws[second], part, shown.seam_weight)
+        found[1 + 2 * len(views) + number] = matched(draws[first], draws[second], part, cost, shown.matches)
     return found
 
 
-def shared_gaussian(run: Run, key: jax.Array) -> Gaussian:
-    """The Gaussian of the views of the method 'shared' and of the clean examples together, by EM."""
-    identity = operators.build("identity", run.plan.image_shape)
-    views = [(view.operator, run.data.views[view.name]) for view in run.plan.shared_views]
-    path = run.workdir / "fits" / "shared_gaussian.npz"
-    every = [*views, (identity, run.data.clean)]
-    return saved(path, Gaussian, lambda: gaussian_of_measurements(every, run.plan.shared.em, key))
+def matched_for_shared(run: Run) -> dict[int, np.ndarray]:
+    """Images put together for the first lap, by source number: the parts as they fit by the likelihood under a mixture
+    of Gaussians, fitted to the measurements of all views of the method 'shared' and the clean examples together."""
+    plan, shown = run.plan, run.plan.shared
+    whole = operators.build("identity", plan.image_shape)
+    sources = [(view.operator, run.data.views[view.name]) for view in plan.shared_views]
+    views = [
+        lifted(operator, data, shown.em.examples) for operator, data in [*sources, (whole, run.data.clean)]
+    ]
+    settings = shown.law
+    law = saved(
+        run.workdir / "fits" / SHARED_LAW,
+        PPCAMixture,
+        lambda: fit_ppca_mixture(
+            views, settings.components, settings.rank, settings.laps, run.config.seed, settings.prior
+        ),
+    )
+    found = {}
+    for number, (i, j) in enumerate(matched_pairs([operator for operator, _ in sources], shown.matches)):
+        part, cost = kind_of(sources[i][0]).coverage, -log_ratio(law, views[i], views[j])
+        images = matched(views[i].u, views[j].u, part, cost, shown.matches)
+        found[1 + 2 * len(sources) + number] = images
+    return found
+
+
+def lifted(operator: LinearOperator, data: StageData, most: int) -> Lifted:
+    """The first `most` measurements in image space."""
+    y = data.dataset.take(np.arange(min(most, data.dataset.size))).y
+
+    def project(images):
+        return np.asarray(operator.pinv(operator(jnp.asarray(images, jnp.float32))))
+
+    return Lifted(project, np.asarray(operator.pinv(jnp.asarray(y))), operator_rank(operator))
 
 
 def train_shared(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
     """One network for all views of the method 'shared' and whole images; stopped early, and gated, as the latter's.
 
     In laps after the first, the views' measurements are completed by posterior draws of the lap before, and are whole
-    images to learn from beside the clean ones; in the first by those of a Gaussian, where `em.gaussian_laps` asks for
-    it.
+    images to learn from beside the clean ones; in the first, parts that fit are, where `law.laps` asks for it.
     """
     plan, name, settings = run.plan, "shared", run.plan.shared.em
     key, reference = stage_key(run.config.seed, name), gaussian_denoised(parts, tuned)
@@ -139,11 +167,10 @@ def train_shared(run: Run, parts: Parts, tuned: tuning.TuningSet) -> Parts:
     def complete(lap, denoise, arrays):
         views, folder, data = plan.shared_views, run.workdir / "fits", run.data.views
         drawn = completed_views(folder, name, lap, denoise, arrays, views, data, key, settings, run.console)
-        # A Gaussian's draws say which parts fit; they have textures that no image has, and are not shown themselves.
-        return completed_for_shared(views, plan.shared, drawn, matched_only=denoise is None)
+        return completed_for_shared(views, plan.shared, drawn)
 
-    if settings.gaussian_laps:
-        completed = complete(1, None, shared_gaussian(run, key))
+    if plan.shared.law.laps:
+        completed = matched_for_shared(run)
     for lap in range(1, settings.laps + 1):
         if lap > 1:
             completed = complete(lap, whole, {**frozen, "params": params})

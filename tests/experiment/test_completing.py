@@ -13,6 +13,9 @@ from configs import digits_compare
 from jaxdiff import operators
 from jaxdiff.data.mixture import array_dataset
 from jaxdiff.diffusion.gaussian import gaussian_from_covariance
+from jaxdiff.diffusion.ppca_mixture import PPCAMixture, fit_ppca_mixture, log_ratio
+from jaxdiff.experiment import view_stages
+from jaxdiff.experiment.arrays import saved
 from jaxdiff.experiment.checks import ConfigError
 from jaxdiff.experiment.completing import (
     completed_images,
@@ -21,9 +24,10 @@ from jaxdiff.experiment.completing import (
     gaussian_of_measurements,
 )
 from jaxdiff.experiment.data import StageData, load_data
-from jaxdiff.experiment.plan import EmPlan, SharedPlan, make_plan
+from jaxdiff.experiment.plan import EmPlan, LawPlan, SharedPlan, make_plan
 from jaxdiff.experiment.stages import Run
-from jaxdiff.experiment.view_stages import completed_for_shared, shared_data
+from jaxdiff.experiment.view_stages import completed_for_shared, matched_for_shared, shared_data
+from jaxdiff.methods.matching import assignments
 from jaxdiff.training.stopping import StopRequest
 
 SHAPE = (2, 2, 1)
@@ -40,6 +44,7 @@ SETTINGS = EmPlan(
     cg_steps=1,
     sampler="replacement",
 )
+LAW_PLAN = LawPlan(laps=1, components=1, rank=1, prior=0.0)
 LAW = gaussian_from_covariance(np.zeros(SHAPE), np.diag([0.1, 0.2, 0.3, 0.4]))
 QUIET = Console(quiet=True)
 
@@ -89,23 +94,6 @@ def test_every_view_is_completed_by_its_own_draws_and_kept(views, tmp_path):
     assert completion_flops(tmp_path, "shared") > 0 == completion_flops(tmp_path, "view/top")
 
 
-def test_a_gaussian_completes_by_exact_draws(views, tmp_path):
-    """(mean, covariance) of what is hidden given what is seen, over many measurements of one value."""
-    (top, _), _ = views
-    covariance = np.array([[0.1, 0, 0.08, 0], [0, 0.2, 0, 0.05], [0.08, 0, 0.1, 0], [0, 0.05, 0, 0.2]])
-    law = gaussian_from_covariance(np.full(SHAPE, 0.1), covariance)
-    seen = np.tile(np.array([0.3, -0.2], np.float32).reshape(1, 1, 2, 1), (4000, 1, 1, 1))
-    data = StageData(array_dataset("top", seen))
-    settings = dataclasses.replace(SETTINGS, examples=4000, batch=1000)
-    given = (None, law, top.operator, data, jax.random.key(5), settings, QUIET)
-    drawn = completed_images(tmp_path / "top.npz", "", *given)[..., 0]
-    np.testing.assert_allclose(drawn[:, 0], seen[:, 0, :, 0], atol=2e-3)
-    mean = 0.1 + np.array([0.8 * (0.3 - 0.1), 0.25 * (-0.2 - 0.1)])
-    np.testing.assert_allclose(drawn[:, 1].mean(axis=0), mean, atol=0.03)
-    np.testing.assert_allclose(drawn[:, 1].var(axis=0), [0.1 - 0.064, 0.2 - 0.0125], rtol=0.1)
-    assert np.unique(drawn[:, 1], axis=0).shape == (4000, 2)  # every batch has draws of its own
-
-
 @pytest.mark.slow
 def test_one_gaussian_of_all_views_knows_what_no_view_shows():
     """The covariance of top and bottom rows, from both views and a few whole images."""
@@ -124,7 +112,17 @@ def test_one_gaussian_of_all_views_knows_what_no_view_shows():
 
 def shown(matches):
     return SharedPlan(
-        4.0, 2.0, 0.6, 0.0, 4, matches, seam_weight=1.0, ask_border=True, later=None, em=SETTINGS
+        4.0,
+        2.0,
+        0.6,
+        0.0,
+        4,
+        matches,
+        seam_weight=1.0,
+        ask_border=True,
+        later=None,
+        law=LAW_PLAN,
+        em=SETTINGS,
     )
 
 
@@ -137,7 +135,6 @@ def test_views_that_show_the_two_parts_are_matched_and_others_completed(views):
     made = completed_for_shared([bottom, low, top], shown(2), draws)
     # 0 clean, 1 to 3 the views, 4 to 6 completed from each, 7 put together
     assert list(made) == [5, 7] and made[7].shape == (8, *SHAPE)
-    assert list(completed_for_shared([bottom, low, top], shown(2), draws, matched_only=True)) == [7]
     of_bottom, of_low, of_top = draws
     np.testing.assert_array_equal(made[5], of_low)
     # The bottom row of each is a measured bottom row, the top row a measured top row.
@@ -179,6 +176,44 @@ def test_shares_are_by_weight_and_by_measured_values(completed, tmp_path):
     np.testing.assert_allclose(sources[5], whole / 3, atol=0.51)
 
 
+def test_parts_are_matched_by_a_law_of_all_measurements(tmp_path, monkeypatch):
+    """What the law is fitted to; that it is kept, counted and read; and that the likeliest are put together."""
+    config = digits_compare.get_config("tiny-shared")
+    config.shared.law.update(laps=2, components=3, rank=5, prior=7.0)
+    config.shared.matches, config.shared.em.examples = 2, 25
+    data = load_data(config, QUIET)
+    plan = make_plan(config, data.image_shape, data.operators, data.noise)
+    run = Run(plan, config, data, tmp_path, QUIET, StopRequest())
+    (tmp_path / "fits").mkdir()
+    asked = []
+
+    def fit(views, *settings):
+        asked.append((views, settings))
+        return fit_ppca_mixture(views, *settings)
+
+    monkeypatch.setattr(view_stages, "fit_ppca_mixture", fit)
+    (made,) = matched_for_shared(run).values()
+    ((views, settings),) = asked
+    assert settings == (3, 5, 2, config.seed, 7.0)
+    sizes = {view.name: min(25, data.views[view.name].dataset.size) for view in plan.shared_views}
+    assert [len(view.u) for view in views] == [*sizes.values(), 25]
+    assert [view.rank for view in views] == [v.rank for v in plan.shared_views] + [64]
+    by_name = dict(zip((*sizes, "clean"), views, strict=True))
+    low, top, bottom, clean = (by_name[name] for name in ("low_res", "top", "bottom", "clean"))
+    np.testing.assert_array_equal(clean.u, data.clean.dataset.take(np.arange(25)).y)
+    np.testing.assert_array_equal(top.project(top.u), top.u)
+    assert not top.u[:, 4:].any() and not bottom.u[:, :4].any()
+    np.testing.assert_allclose(low.u[:, 0, 0], low.u[:, 1, 1])
+    law = saved(tmp_path / "fits" / "shared_law.npz", PPCAMixture, lambda: pytest.fail("not kept"))
+    # The views are in the order of their names.
+    rows, columns = assignments(-log_ratio(law, bottom, top), 2)
+    np.testing.assert_array_equal(made, bottom.u[rows] + top.u[columns])
+    assert completion_flops(tmp_path, "shared") == completion_flops(tmp_path, "shared/lap1") == law.flops > 0
+    assert completion_flops(tmp_path, "shared/lap2") == completion_flops(tmp_path, "view/top") == 0
+    np.testing.assert_array_equal(next(iter(matched_for_shared(run).values())), made)
+    assert len(asked) == 1
+
+
 def test_views_that_meet_everywhere_are_refused_before_training():
     config = digits_compare.get_config("tiny-shared")
     board = np.indices((8, 8)).sum(axis=0) % 2
@@ -190,8 +225,12 @@ def test_views_that_meet_everywhere_are_refused_before_training():
         ConfigError, match="shared.ask_border: bottom and top: every pixel lies at the border"
     ):
         make_plan(config, data.image_shape, data.operators, data.noise)
-    config.shared.matches, config.shared.em.gaussian_laps = 0, 2
-    with pytest.raises(ConfigError, match="gaussian_laps: .* there are none; nearest valid: 0"):
+    config.shared.matches, config.shared.law.laps = 0, 2
+    with pytest.raises(ConfigError, match="law.laps: .* there are none; nearest valid: 0"):
         make_plan(config, data.image_shape, data.operators, data.noise)
     config.shared.matches, config.shared.ask_border = 1, True
+    config.shared.law.update(laps=2, rank=64)
+    with pytest.raises(ConfigError, match="law.rank: an image has 64 values; nearest valid: 63, got 64"):
+        make_plan(config, data.image_shape, data.operators, data.noise)
+    config.shared.law.rank = 4
     assert make_plan(config, data.image_shape, data.operators, data.noise).shared.ask_border

@@ -372,6 +372,8 @@ def em_without_gaussian(view):
         (lambda c: c.shared.update(matches=-1), "config.shared: matches and seam_weight"),
         (lambda c: c.completed.em.update(sampler="replacement"), "use heun or euler"),
         (lambda c: c.shared.em.update(sampler="huen"), "did you mean 'heun'"),
+        (lambda c: c.shared.em.update(gaussian_laps=2), "shared.em.gaussian_laps: .* config.shared.law"),
+        (lambda c: c.shared.law.update(components=0), "config.shared.law.components: must be at least 1"),
         (lambda c: em_without_gaussian(c.views.top), "config.views.top.em.gaussian_laps: .* at least 1"),
     ],
 )

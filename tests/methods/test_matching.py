@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxdiff import operators
-from jaxdiff.methods.matching import asked, complementary, matched, seam
+from jaxdiff.methods.matching import asked, assignments, complementary, draw_distances, matched, seam
 from jaxdiff.methods.shared import kind_of, matched_kind
 
 SHAPE = (4, 3, 1)
@@ -64,7 +64,7 @@ def test_the_border_is_not_asked_for():
 @pytest.mark.parametrize("seam_weight", [0.0, 15.0])
 def test_the_assignment_is_the_best_of_all(seam_weight):
     first, second = some(5, 0), some(5, 1)
-    images = matched(first, second, TOP, 1, seam_weight)
+    images = matched(first, second, TOP, draw_distances(first, second, TOP, seam_weight))
     pairs = {(which(first[:, :2], image[:2]), which(second[:, 2:], image[2:])) for image in images}
     best = min(
         permutations(range(5)), key=lambda p: sum(cost(first[i], second[p[i]], seam_weight) for i in range(5))
@@ -82,7 +82,7 @@ def which(parts, part):
 )
 def test_every_part_is_used_alike_and_no_pair_twice(n, m, matches, count):
     first, second = some(n, 2), some(m, 3)
-    images = matched(first, second, TOP, matches)
+    images = matched(first, second, TOP, draw_distances(first, second, TOP), matches)
     assert images.shape == (count, *SHAPE) and images.dtype == np.float32
     pairs = [(which(first[:, :2], image[:2]), which(second[:, 2:], image[2:])) for image in images]
     assert len(set(pairs)) == count
@@ -105,19 +105,47 @@ def test_with_exact_draws_the_images_have_the_joint_law(rho):
     first = np.stack([x1, x2], axis=1).reshape(n, 2, 1, 1)
     y2, y1 = completed(rng.normal(size=n))
     second = np.stack([y1, y2], axis=1).reshape(n, 2, 1, 1)
-    pairs = matched(first, second, part)[:, :, 0, 0]
+    pairs = matched(first, second, part, draw_distances(first, second, part))[:, :, 0, 0]
     np.testing.assert_allclose(np.corrcoef(pairs.T)[0, 1], rho, atol=0.04)
     # The marginals are those of the data, value for value.
     np.testing.assert_array_equal(np.sort(pairs[:, 0]), np.sort(x1))
     np.testing.assert_array_equal(np.sort(pairs[:, 1]), np.sort(y2))
 
 
+def test_the_likeliest_assignment_finds_the_kinds():
+    """Two kinds of images by the sign of one value in each half: parts of one kind are put together, all of them."""
+    rng = np.random.default_rng(5)
+    kinds = rng.permutation(np.repeat((-1.0, 1.0), 20))
+    first, second = some(40, 6), some(40, 7)
+    first[:, 0, 0, 0], second[:, 2, 0, 0] = kinds, rng.permutation(kinds)
+    likelier = np.where(first[:, None, 0, 0, 0] == second[None, :, 2, 0, 0], 2.0, -30.0)
+    images = matched(first, second, TOP, -likelier, 5)
+    assert len(images) == 200
+    np.testing.assert_array_equal(images[:, 0, 0, 0], images[:, 2, 0, 0])
+
+
+def test_costs_may_be_negative_and_are_left_as_they_are():
+    cost = np.array([[-5.0, -4.0], [-4.0, 0.0]])
+    before = cost.copy()
+    rows, columns = assignments(cost, 2)
+    assert sorted(zip(rows[:2], columns[:2], strict=True)) == [(0, 1), (1, 0)]
+    assert sorted(zip(rows[2:], columns[2:], strict=True)) == [(0, 0), (1, 1)]
+    np.testing.assert_array_equal(cost, before)
+
+
 def test_errors_say_what_is_wrong():
+    fine = np.zeros((3, 3))
     with pytest.raises(ValueError, match="matched: images"):
-        matched(some(3, 0), some(3, 1)[:, :2], TOP)
-    with pytest.raises(ValueError, match="matched: images"):
-        matched(some(0, 0), some(3, 1), TOP)
+        matched(some(3, 0), some(3, 1)[:, :2], TOP, fine)
+    with pytest.raises(ValueError, match=r"matched: costs \(3, 3\) for 0 and 3 images"):
+        matched(some(0, 0), some(3, 1), TOP, fine)
+    with pytest.raises(ValueError, match="finite and at least one"):
+        matched(some(0, 0), some(3, 1), TOP, np.zeros((0, 3)))
+    with pytest.raises(ValueError, match="finite and at least one"):
+        assignments(np.array([[0.0, np.inf]]))
     with pytest.raises(ValueError, match="at least 1 match"):
-        matched(some(3, 0), some(3, 1), TOP, 0)
+        matched(some(3, 0), some(3, 1), TOP, fine, 0)
+    with pytest.raises(ValueError, match="draw_distances: images"):
+        draw_distances(some(3, 0), some(3, 1)[:, :2], TOP)
     with pytest.raises(ValueError, match="no negative weight"):
-        matched(some(3, 0), some(3, 1), TOP, 1, -1.0)
+        draw_distances(some(3, 0), some(3, 1), TOP, -1.0)
