@@ -212,7 +212,13 @@ def em_lap(
 
 
 def fit_ppca_mixture(
-    views: Sequence[Lifted], components: int, rank: int, laps: int, seed: int, prior: float = 10.0
+    views: Sequence[Lifted],
+    components: int,
+    rank: int,
+    laps: int,
+    seed: int,
+    prior: float = 10.0,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> PPCAMixture:
     """The law (1) of partial measurements: `laps` with one component, a split by k-means of E[X | u], and `laps` more.
 
@@ -223,6 +229,7 @@ def fit_ppca_mixture(
         laps: of EM, each time. With halves alone tens of them: EM nears its fixed point by the share that is seen.
         seed: of the start.
         prior: how many examples the prior of the loadings counts for.
+        progress: progress(laps done so far) after each, of `laps` in all, or of twice as many with a split.
 
     Raises:
         ValueError: no views, a setting below 1, a negative prior, or more components than measurements.
@@ -236,15 +243,17 @@ def fit_ppca_mixture(
     if count < components:
         raise ValueError(f"fit_ppca_mixture: {components} components of {count} measurements")
     law = _start(views, rank, seed)
-    for _ in range(laps):
+    for lap in range(laps):
         law = em_lap(law, views, prior)
+        progress(lap + 1)
     if components == 1:
         return law
     guesses = [_flat(expected(law, view)) for view in views]
     found = KMeans(components, n_init=STARTS, random_state=seed).fit(np.concatenate(guesses))
     law = em_lap(law, views, prior, [np.eye(components)[found.predict(guess)] for guess in guesses])
-    for _ in range(laps):
+    for lap in range(laps):
         law = em_lap(law, views, prior)
+        progress(laps + lap + 1)
     return law
 
 

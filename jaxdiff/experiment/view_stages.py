@@ -30,6 +30,7 @@ from jaxdiff.methods.matching import draw_distances, matched
 from jaxdiff.methods.omni import minimum_sigma
 from jaxdiff.methods.shared import clean_odds, kind_of
 from jaxdiff.operators import LinearOperator
+from jaxdiff.progress import StageProgress
 
 LEVELS = 25  # noise levels at which omni's classifier is looked at
 HELD_BACK = 5  # every so-many-th example of a source is kept from its classifier, to look at it
@@ -119,20 +120,21 @@ def matched_for_shared(run: Run) -> dict[int, np.ndarray]:
     views = [
         lifted(operator, data, shown.em.examples) for operator, data in [*sources, (whole, run.data.clean)]
     ]
-    settings = shown.law
-    law = saved(
-        run.workdir / "fits" / SHARED_LAW,
-        PPCAMixture,
-        lambda: fit_ppca_mixture(
-            views, settings.components, settings.rank, settings.laps, run.config.seed, settings.prior
-        ),
-    )
+    law = saved(run.workdir / "fits" / SHARED_LAW, PPCAMixture, lambda: _fitted_law(run, views))
     found = {}
     for number, (i, j) in enumerate(matched_pairs([operator for operator, _ in sources], shown.matches)):
         part, cost = kind_of(sources[i][0]).coverage, -log_ratio(law, views[i], views[j])
         images = matched(views[i].u, views[j].u, part, cost, shown.matches)
         found[1 + 2 * len(sources) + number] = images
     return found
+
+
+def _fitted_law(run: Run, views: Sequence[Lifted]) -> PPCAMixture:
+    law = run.plan.shared.law
+    laps = law.laps if law.components == 1 else 2 * law.laps
+    given = (law.components, law.rank, law.laps, run.config.seed, law.prior)
+    with StageProgress("law of the parts", laps, unit="laps", console=run.console) as bar:
+        return fit_ppca_mixture(views, *given, bar.update)
 
 
 def lifted(operator: LinearOperator, data: StageData, most: int) -> Lifted:

@@ -160,7 +160,9 @@ def test_a_mixture_sees_what_no_gaussian_can():
 
 def test_operations_are_counted_and_a_component_without_members_stays():
     views = [seen("first", draws(LAW, 50, 40))]
-    law = fit_ppca_mixture(views, 2, R, 3, seed=4)
+    done = []
+    law = fit_ppca_mixture(views, 2, R, 3, seed=4, progress=done.append)
+    assert done == [1, 2, 3, 4, 5, 6]
     assert law.flops == 6 * D * (R + 1) * 50 * (3 + 2 * (1 + 3))
     far = dataclasses.replace(law, means=law.means + np.array([[0.0], [1e4]]))
     after = em_lap(far, views)
