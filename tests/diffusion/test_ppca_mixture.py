@@ -112,18 +112,29 @@ def test_of_whole_images_one_component_is_probabilistic_pca():
     np.testing.assert_allclose(covariance(law, 0), np.asarray(exact.covariance()), atol=2e-4)
 
 
+def objective(law, views, prior):
+    """log of likelihood times the prior N(0, s^2 / prior) of the loadings."""
+    squares = np.sum(law.loadings**2, axis=(1, 2)) / law.variances
+    of_prior = -0.5 * np.sum(prior * squares + R * D * np.log(law.variances) * (prior > 0))
+    return log_likelihood(law, views) + of_prior
+
+
 @pytest.mark.parametrize("prior", [0.0, 25.0])
-def test_no_lap_loses(prior):
-    """Likelihood times the prior N(0, s^2 / prior) of the loadings."""
+def test_no_lap_loses_and_the_last_is_at_the_top(prior):
     views = [seen(name, draws(LAW, 60, 10 + i)) for i, name in enumerate(MATRICES)]
     law = fit_ppca_mixture(views, 3, R, 1, seed=1, prior=prior)
     values = []
     for _ in range(12):
-        squares = np.sum(law.loadings**2, axis=(1, 2)) / law.variances
-        of_prior = -0.5 * np.sum(prior * squares + R * D * np.log(law.variances) * (prior > 0))
-        values.append(log_likelihood(law, views) + of_prior)
+        values.append(objective(law, views, prior))
         law = em_lap(law, views, prior)
     assert (np.diff(values) > -1e-8).all() and values[-1] - values[0] > 1.0
+    for _ in range(400):
+        law = em_lap(law, views, prior)
+    top = objective(law, views, prior)
+    for name in ("means", "loadings", "variances"):
+        for scale in (0.98, 1.02):
+            moved = dataclasses.replace(law, **{name: scale * getattr(law, name)})
+            assert objective(moved, views, prior) < top
 
 
 def test_halves_averages_and_whole_images_teach_one_law():
