@@ -217,7 +217,7 @@ def fit_ppca_mixture(
     rank: int,
     laps: int,
     seed: int,
-    prior: float = 10.0,
+    prior: float,
     progress: Callable[[int], None] = lambda done: None,
 ) -> PPCAMixture:
     """The law (1) of partial measurements: `laps` with one component, a split by k-means of E[X | u], and `laps` more.

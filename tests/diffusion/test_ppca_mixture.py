@@ -164,7 +164,7 @@ def test_a_mixture_sees_what_no_gaussian_can():
     same = np.isin(of_top, (0, 3))[:, None] == np.isin(of_bottom, (0, 3))
     agreed = {}
     for components in (1, 8):
-        ratio = log_ratio(fit_ppca_mixture(views, components, 1, 30, seed=3), *views[:2])
+        ratio = log_ratio(fit_ppca_mixture(views, components, 1, 30, seed=3, prior=10.0), *views[:2])
         agreed[components] = np.mean((ratio > 0) == same)
     assert agreed[8] > 0.85 and agreed[1] < 0.65
 
@@ -172,7 +172,7 @@ def test_a_mixture_sees_what_no_gaussian_can():
 def test_operations_are_counted_and_a_component_without_members_stays():
     views = [seen("first", draws(LAW, 50, 40))]
     done = []
-    law = fit_ppca_mixture(views, 2, R, 3, seed=4, progress=done.append)
+    law = fit_ppca_mixture(views, 2, R, 3, seed=4, prior=10.0, progress=done.append)
     assert done == [1, 2, 3, 4, 5, 6]
     assert law.flops == 6 * D * (R + 1) * 50 * (3 + 2 * (1 + 3))
     far = dataclasses.replace(law, means=law.means + np.array([[0.0], [1e4]]))
@@ -186,8 +186,8 @@ def test_bad_settings_are_named():
     for name in ("components", "rank", "laps"):
         settings = {"components": 1, "rank": 1, "laps": 1, name: 0}
         with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
-            fit_ppca_mixture(views, seed=0, **settings)
+            fit_ppca_mixture(views, seed=0, prior=0.0, **settings)
     with pytest.raises(ValueError, match="prior must not be negative"):
         fit_ppca_mixture(views, 1, 1, 1, seed=0, prior=-1.0)
     with pytest.raises(ValueError, match="6 components of 5 measurements"):
-        fit_ppca_mixture(views, 6, 1, 1, seed=0)
+        fit_ppca_mixture(views, 6, 1, 1, seed=0, prior=0.0)
