@@ -7,7 +7,7 @@ Command:  python launch.py --config=configs/digits_compare.py --mode=compare
           ... --config.data.source=idx:PATH                (another data set of that format, nothing tuned)
           python launch.py --config=configs/digits_compare.py:shared   (one of the runs by itself)
           python launch.py --config=configs/digits_compare.py:tiny --mode=compare    (the pipeline in minutes)
-Cost:     58 minutes on two cores; of the three seeds the first takes 24, as it compiles (measured; README).
+Cost:     55 minutes on two cores; of the three seeds the first takes 24, as it compiles (measured; README).
 
 800 images are held out, 400 are for the Gaussian that nats are counted from, 500 are kept to take clean ones from;
 of the other 3,300, and of the 500 that no row has clean, two in five are seen as top halves, two in five as bottom

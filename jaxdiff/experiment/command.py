@@ -15,6 +15,7 @@ from rich.logging import RichHandler
 from jaxdiff.experiment import compare, crosstable, dry_run, theory, toy, worth
 from jaxdiff.experiment.cells import CellFailed
 from jaxdiff.experiment.checks import ConfigError, check_names, choose
+from jaxdiff.experiment.completing import check_law
 from jaxdiff.experiment.data import load_data
 from jaxdiff.experiment.distill_results import run_distill
 from jaxdiff.experiment.distilling import make_distill_plan
@@ -188,6 +189,7 @@ def run_images(
         console.print(f"report: {write_page(results, arrays, workdir)}", highlight=False, soft_wrap=True)
         return 0
     data = load_data(config, console)
+    check_law(config, data.counts)
     plan = make_plan(config, data.image_shape, data.operators, data.noise)
     run = Run(plan, config, data, workdir, console, StopRequest())
     check_batches(plan, make_mesh(), unfinished(run))

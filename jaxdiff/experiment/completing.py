@@ -16,6 +16,7 @@ from jaxdiff.diffusion.gaussian_em import fit_gaussian_em
 from jaxdiff.diffusion.noise import karras_schedule
 from jaxdiff.evaluation.flops import count_flops
 from jaxdiff.experiment.arrays import is_there, load_arrays, write_atomically
+from jaxdiff.experiment.checks import ConfigError
 from jaxdiff.experiment.data import StageData
 from jaxdiff.experiment.plan import EmPlan, ViewPlan
 from jaxdiff.methods.em import complete
@@ -28,24 +29,44 @@ SHARED_LAW = "shared_law.npz"  # in fits/: what matches the parts for the first 
 Denoise = Callable[[Any, jax.Array, jax.Array], jax.Array]  # (arrays, x, sigma) -> denoised
 
 
-def gaussian_of_measurements(
-    views: Sequence[tuple[LinearOperator, StageData]], settings: EmPlan, key: jax.Array
-) -> Gaussian:
-    """One Gaussian fitted by EM to the measurements of all views together: where EM starts.
+def check_law(config: Any, counts: Mapping[str, int]) -> None:
+    """Refuse more components of `config.shared.law` than there are measurements to fit them to.
 
     Args:
-      views: operator and measurements of each; clean examples are measurements of the identity.
-      settings: laps, rank, and how many measurements of each view at most, so many at a time.
+      config: of the run.
+      counts: examples of each part; parts that are not known are left out.
+
+    Raises:
+      ConfigError: more components than measurements.
+    """
+    shared, names = config.shared, [name for name, view in config.views.items() if view.method == "shared"]
+    parts = [f"view/{name}" for name in names] + ["clean"]
+    if not names or not shared.law.laps or not all(part in counts for part in parts):
+        return
+    found = sum(min(counts[part], shared.em.examples) for part in parts)
+    if shared.law.components > found:
+        raise ConfigError(
+            f"config.shared.law.components: {shared.law.components} of {found} measurements; nearest valid: {found}"
+        )
+
+
+def gaussian_of_measurements(
+    operator: LinearOperator, data: StageData, settings: EmPlan, key: jax.Array
+) -> Gaussian:
+    """A Gaussian fitted by EM to the measurements of a view: where EM starts.
+
+    Args:
+      operator: the view's.
+      data: its measurements.
+      settings: laps, rank, and how many measurements at most, so many at a time.
       key: of the draws.
     """
-    chunks = []
-    for operator, data in views:
-        count = min(settings.examples, data.dataset.size)
-        batch = data.dataset.take(np.arange(count))
-        for start in range(0, count, settings.batch):
-            rows = slice(start, start + settings.batch)
-            part = jax.tree.map(lambda leaf, rows=rows: jnp.asarray(leaf[rows]), batch)
-            chunks.append((operator.with_params(part.params), part.y, part.sigma_y))
+    count, chunks = min(settings.examples, data.dataset.size), []
+    batch = data.dataset.take(np.arange(count))
+    for start in range(0, count, settings.batch):
+        rows = slice(start, start + settings.batch)
+        part = jax.tree.map(lambda leaf, rows=rows: jnp.asarray(leaf[rows]), batch)
+        chunks.append((operator.with_params(part.params), part.y, part.sigma_y))
     return fit_gaussian_em(chunks, settings.gaussian_laps, key, settings.rank)
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from jaxdiff.experiment import compare, crosstable, dry_modes, worth
 from jaxdiff.experiment.cells import is_done
 from jaxdiff.experiment.checks import ConfigError
+from jaxdiff.experiment.completing import check_law
 from jaxdiff.experiment.data import open_clean, open_measured
 from jaxdiff.experiment.entries import check_batches
 from jaxdiff.experiment.plan import make_plan, view_operator
@@ -202,6 +203,8 @@ def run_images(config: Any, workdir: Path, mode: str, console: Console) -> int:
         print_facts(facts, console)
         print_parts(part_rows(config, known), console)
         return 0
+    if known.total is not None:
+        check_law(config, {name: len(rows) for name, rows in split_parts(config, known.total).items()})
     plan = make_plan(config, known.shape, known.operators, known.noise)
     left = [name for name in stage_names(plan) if steps_done(workdir / "stages" / name) is None]
     check_batches(plan, mesh, left)

@@ -199,7 +199,7 @@ def train_em(run: Run, parts: Parts, view: ViewPlan, tuned: tuning.TuningSet | N
     file = folder / f"em_gaussian_{view.name}.npz"
     denoise, arrays = (
         _of_gaussian,
-        saved(file, Gaussian, lambda: gaussian_of_measurements([(view.operator, base)], view.em, key)),
+        saved(file, Gaussian, lambda: gaussian_of_measurements(view.operator, base, view.em, key)),
     )
     frozen = {"parts": parts.only(view.name)}
     stage = with_steps(view.stage, max(1, view.stage.settings.steps // view.em.laps))

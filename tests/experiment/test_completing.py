@@ -14,10 +14,11 @@ from jaxdiff import operators
 from jaxdiff.data.mixture import array_dataset
 from jaxdiff.diffusion.gaussian import gaussian_from_covariance
 from jaxdiff.diffusion.ppca_mixture import PPCAMixture, fit_ppca_mixture, log_ratio
-from jaxdiff.experiment import view_stages
+from jaxdiff.experiment import command, dry_run, view_stages
 from jaxdiff.experiment.arrays import saved
 from jaxdiff.experiment.checks import ConfigError
 from jaxdiff.experiment.completing import (
+    check_law,
     completed_images,
     completed_views,
     completion_flops,
@@ -94,20 +95,37 @@ def test_every_view_is_completed_by_its_own_draws_and_kept(views, tmp_path):
     assert completion_flops(tmp_path, "shared") > 0 == completion_flops(tmp_path, "view/top")
 
 
-@pytest.mark.slow
-def test_one_gaussian_of_all_views_knows_what_no_view_shows():
-    """The covariance of top and bottom rows, from both views and a few whole images."""
-    truth = gaussian_from_covariance(
-        np.zeros(SHAPE), 0.1 * np.array([[1, 0, 0.8, 0], [0, 1, 0, 0.8], [0.8, 0, 1, 0], [0, 0.8, 0, 1]])
-    )
-    images = np.asarray(truth.sample(jax.random.key(6), 900))
-    rows = [operators.build("crop", SHAPE, top=top, left=0, height=1, width=2) for top in (0, 1)]
-    parts = [(rows[0], images[:300, :1]), (rows[1], images[300:600, 1:])]
-    parts.append((operators.build("identity", SHAPE), images[600:]))
-    views = [(operator, StageData(array_dataset("", y))) for operator, y in parts]
-    settings = dataclasses.replace(SETTINGS, examples=300, batch=300, gaussian_laps=8, rank=3)
-    found = gaussian_of_measurements(views, settings, jax.random.key(7)).covariance()
-    np.testing.assert_allclose(found.reshape(4, 4), np.asarray(truth.covariance()).reshape(4, 4), atol=0.025)
+def test_the_gaussian_that_em_starts_from_is_of_the_first_examples_in_chunks():
+    """Of whole images: their mean and the three largest directions of their covariance, by hand."""
+    truth = gaussian_from_covariance(np.zeros(SHAPE), np.diag([0.4, 0.3, 0.2, 0.1]))
+    images = np.array(truth.sample(jax.random.key(6), 400))
+    images[300:] += 5.0
+    data = StageData(array_dataset("", images))
+    settings = dataclasses.replace(SETTINGS, examples=300, batch=128, gaussian_laps=8, rank=3)
+    found = gaussian_of_measurements(operators.build("identity", SHAPE), data, settings, jax.random.key(7))
+    expected = images[:300].reshape(300, 4)
+    np.testing.assert_allclose(np.asarray(found.mean).ravel(), expected.mean(axis=0), atol=2e-3)
+    np.testing.assert_allclose(found.covariance().reshape(4, 4), np.cov(expected.T, bias=True), atol=5e-3)
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_more_components_than_measurements_are_refused_before_anything_is_trained(tmp_path, dry):
+    config = digits_compare.get_config("tiny-shared")
+    counts = load_data(config, QUIET).counts
+    found = sum(counts[part] for part in ("view/top", "view/bottom", "view/low_res", "clean"))
+    config.shared.law.components = found + 1
+    with pytest.raises(ConfigError, match=f"law.components: {found + 1} of {found} .*nearest valid: {found}"):
+        if dry:
+            dry_run.run_images(config, tmp_path / "run", "train", QUIET)
+        else:
+            command.run_images(config, tmp_path / "run", "train", QUIET, [])
+    assert not (tmp_path / "run").exists()
+    check_law(config, {**counts, "view/top": counts["view/top"] + 1})
+    config.shared.em.examples = 3  # of each
+    with pytest.raises(ConfigError, match="nearest valid: 12"):
+        check_law(config, counts)
+    config.shared.law.laps = 0
+    check_law(config, counts)
 
 
 def shown(matches):
