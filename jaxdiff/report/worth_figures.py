@@ -92,7 +92,8 @@ def contours(name: str, entry: Mapping) -> Drawing | None:
     axes.plot(*positive.T, color=ink("muted"), marker="o", markersize=3.4, linewidth=0, mew=0, clip_on=False)
     here = entry["present"]
     bottom, top = positive[:, 1].min() / 1.25, positive[:, 1].max() * 1.25
-    for line in lines:
+    written: list[np.ndarray] = []  # where there is a number already: sqrt(x), ln y, as shares of the axes
+    for line in sorted(lines, key=lambda line: not line.get("present")):
         (x, y), _ = curve(line["n_source"], line["n_clean"], positive="y")
         seen = (y >= bottom) & (y <= top)
         if seen.sum() < 2:
@@ -100,6 +101,15 @@ def contours(name: str, entry: Mapping) -> Drawing | None:
         strong = bool(line.get("present"))
         color = ink("m3") if strong else ink("m1")
         axes.plot(x[seen], y[seen], color=color, linewidth=2.2 if strong else 1.2, zorder=3)
+        start = np.array(
+            [
+                np.sqrt(x[seen][0] / max(cells[:, 0].max(), 1.0)),
+                np.log(y[seen][0] / bottom) / np.log(top / bottom),
+            ]
+        )
+        if any((np.abs(start - other) < (0.1, 0.06)).all() for other in written):
+            continue  # two numbers would lie on each other: that of the present point, or the first, is enough
+        written.append(start)
         # Where the line meets the axis of clean images; for lines that never do, where they leave at the top.
         axes.annotate(
             fixed(line["nats"], 0), (x[seen][0], y[seen][0]), xytext=(5, 4 if x[seen][0] == 0 else -9),
@@ -113,8 +123,8 @@ def contours(name: str, entry: Mapping) -> Drawing | None:
     axes.set_xlabel(f"{entry['name']} images".replace("$", r"\$"))
     axes.set_ylabel("clean images")
     caption = (
-        "Along a line the nats, written at its start, are the same. Diamond and thick line: the present "
-        "point. Dots: what was measured; lines are drawn between, not beyond."
+        "Along a line the nats, written at its start where there is room, are the same. Diamond and thick line: "
+        "the present point. Dots: what was measured; lines are drawn between, not beyond."
     )
     title = "Lines of equal quality"
     return Drawing(inline(figure, name, title), title, caption)

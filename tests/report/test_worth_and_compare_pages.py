@@ -16,9 +16,10 @@ from jaxdiff.report import figures
 from jaxdiff.report.compare_page import render_compare, write_compare_page
 from jaxdiff.report.palette import distinct_looks, method_looks
 from jaxdiff.report.terminal import print_compare, print_worth
+from jaxdiff.report.worth_figures import contours
 from jaxdiff.report.worth_page import render_worth, write_worth_page
 from tests.evaluation.made_runs import exchange, grid
-from tests.report.made_worth import made_comparison, made_price_list
+from tests.report.made_worth import made_comparison, made_price_list, made_source
 from tests.report.test_page import Page, levels_said
 
 
@@ -197,3 +198,15 @@ def test_terminal():
     assert text.index("all clean") < text.index("residual") < text.index("naive")
     assert "The law misses something." in text
     assert np.all([word in text for word in ("helps", "unclear", "0.0315", "best spent on")])
+
+
+def test_lines_of_equal_quality_that_lie_close_share_one_number():
+    entry = made_source()
+    present = entry["contours"][1]
+    close = {**present, "nats": 294.0, "present": False, "n_clean": [1.03 * n for n in present["n_clean"]]}
+    entry["contours"] = [entry["contours"][0], close, present]
+    svg = contours("c", entry).svg
+    numbers = re.findall(r"<text[^>]*>([^<]*)", svg)
+    assert {"280", "293"} <= set(numbers) and "294" not in numbers
+    close["n_clean"] = [1.3 * n for n in present["n_clean"]]
+    assert "294" in re.findall(r"<text[^>]*>([^<]*)", contours("c", entry).svg)
